@@ -1,0 +1,1 @@
+"""Orchestration and composition: Prefect flows, the command line, and the wiring of the rooms."""

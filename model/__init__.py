@@ -1,0 +1,1 @@
+"""The science: the spectral-spatial duality model. Imports nothing else of ours."""
