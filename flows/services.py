@@ -1,0 +1,273 @@
+"""The servers of one machine: a Prefect server, its workers and the catalog API, started and stopped together.
+
+Each server is a child process in a session of its own; who runs where stands in ``<home>/run/services.json``, so that
+`down` in another terminal finds exactly the processes that `up` started and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from infra.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+CODE_ROOT: Final = Path(__file__).resolve().parent.parent
+"""Folder that holds ``prefect.yaml`` and the packages."""
+
+POOLS: Final = ("cpu", "gpu")
+"""Work pools: watching and reporting on ``cpu``, scenes on ``gpu`` (a worker without a GPU serves it just as well)."""
+
+_START_SECONDS = 120.0
+_STOP_SECONDS = 15.0
+
+
+class ServiceFailed(RuntimeError):
+    """A server did not start or a command about it failed; the message names its log."""
+
+    transient: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """One running server."""
+
+    name: str
+    pid: int
+    created: float
+    """Start time of the process, seconds since the epoch: a recycled pid is not mistaken for ours."""
+    url: str
+    log: str
+
+    def process(self) -> psutil.Process | None:
+        """Return the live process, or None when it has ended."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything `up` started."""
+
+    prefect_api_url: str
+    prefect_ui_url: str
+    catalog_url: str
+    running: tuple[Service, ...]
+
+
+def up(settings: Settings, *, progress: Callable[[str], None], process_limit: int | None = None) -> Services:
+    """Start the Prefect server, the deployments, one worker per pool and the catalog API.
+
+    Args:
+        settings: The settings in force; the servers inherit the environment and read the same ones.
+        progress: Told, in words, what is being started.
+        process_limit: Scenes processed at once; the settings' figure when None.
+
+    Returns:
+        Addresses and processes; also written to ``<home>/run/services.json``.
+
+    Raises:
+        ServiceFailed: something is running already, or did not come up within two minutes.
+    """
+    known = read_state(settings.home)
+    if known and any(service.process() for service in known.running):
+        raise ServiceFailed(
+            f"services run already (Prefect UI {known.prefect_ui_url}); stop them with: explains2a down"
+        )
+    port, catalog_port = free_port(4200), free_port(settings.api.port)
+    api_url = f"http://127.0.0.1:{port}/api"
+    catalog_url = f"http://127.0.0.1:{catalog_port}"
+    environment = _environment(settings, api_url, f"http://127.0.0.1:{port}", catalog_url)
+    started: list[Service] = []
+    try:
+        progress(f"Prefect server on port {port}")
+        started.append(
+            _start(settings.home, "prefect-server", api_url, environment, _prefect("server", "start", "--host", "127.0.0.1",
+                   "--port", str(port), "--analytics-off"))
+        )  # fmt: skip
+        progress(f"catalog on port {catalog_port}")
+        started.append(
+            _start(settings.home, "catalog", catalog_url, environment, [sys.executable, "-m", "flows.cli", "serve",
+                   "--host", "127.0.0.1", "--port", str(catalog_port)])
+        )  # fmt: skip
+        _wait_for(f"{api_url}/health", started[0])
+        progress("deployments")
+        _deploy(environment)
+        limit = str(process_limit or settings.prefect.concurrency)
+        for pool in POOLS:
+            progress(f"worker of pool {pool}")
+            started.append(
+                _start(settings.home, f"worker-{pool}", api_url, environment, _prefect("worker", "start", "--pool", pool,
+                       "--type", "process", "--name", f"{socket.gethostname()}-{pool}", "--limit", limit))
+            )  # fmt: skip
+        _wait_for(f"{catalog_url}/health", started[1])
+    except BaseException:
+        _stop(started)
+        raise
+    services = Services(api_url, f"http://127.0.0.1:{port}", catalog_url, tuple(started))
+    _state_file(settings.home).write_text(json.dumps(asdict(services), indent=2), encoding="utf-8")
+    return services
+
+
+def down(home: Path) -> tuple[str, ...]:
+    """Stop what `up` started, workers first; return the names of what was still running."""
+    known = read_state(home)
+    if known is None:
+        return ()
+    stopped = _stop(known.running)
+    _state_file(home).unlink(missing_ok=True)
+    return stopped
+
+
+def read_state(home: Path) -> Services | None:
+    """Return what `up` wrote, or None when nothing was started in this home."""
+    try:
+        state = json.loads(_state_file(home).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Services(**{**state, "running": tuple(Service(**service) for service in state["running"])})
+
+
+def use(services: Services) -> None:
+    """Point this process's Prefect client at the services; call before Prefect is imported."""
+    os.environ["PREFECT_API_URL"] = services.prefect_api_url
+
+
+def free_port(preferred: int) -> int:
+    """Return `preferred` when it is free on 127.0.0.1, else any free port."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServiceFailed("no free port on 127.0.0.1")
+
+
+def _state_file(home: Path) -> Path:
+    folder = home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "services.json"
+
+
+def _prefect(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str) -> dict[str, str]:
+    prefect_home = settings.home / "prefect"
+    return {
+        **os.environ,
+        "EXPLAINS2A_HOME": str(settings.home),
+        "EXPLAINS2A_PREFECT__UI_URL": ui_url,
+        "EXPLAINS2A_API__PUBLIC_URL": settings.api.public_url or catalog_url,
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_API_URL": api_url,
+        "PREFECT_UI_API_URL": api_url,
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{prefect_home / 'prefect.db'}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,infra,catalog,model",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _start(home: Path, name: str, url: str, environment: Mapping[str, str], command: Sequence[str]) -> Service:
+    log = home / "run" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter with fixed arguments
+            command,
+            cwd=CODE_ROOT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    created = psutil.Process(process.pid).create_time()
+    logger.info("started %s, pid %d, log %s", name, process.pid, log)
+    return Service(name=name, pid=process.pid, created=created, url=url, log=str(log))
+
+
+def _wait_for(url: str, service: Service) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if service.process() is None:
+            raise ServiceFailed(f"{service.name} ended while starting; its log: {service.log}")
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - http on 127.0.0.1, made above
+                if answer.status == 200:  # noqa: PLR2004 - HTTP OK
+                    return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.25)
+    raise ServiceFailed(f"{service.name} did not answer {url} within {_START_SECONDS:.0f} s; its log: {service.log}")
+
+
+def _deploy(environment: Mapping[str, str]) -> None:
+    command = _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(CODE_ROOT / "prefect.yaml"))
+    for pool in POOLS:
+        created = _prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
+        _run(created, environment, f"making work pool {pool}")
+    _run(command, environment, "deploying prefect.yaml")
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], purpose: str) -> None:
+    result = subprocess.run(  # noqa: S603 - our own interpreter with fixed arguments
+        command, cwd=CODE_ROOT, env=dict(environment), capture_output=True, text=True, timeout=300, check=False
+    )
+    if result.returncode:
+        raise ServiceFailed(f"{purpose} failed ({result.returncode}):\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+
+
+def _stop(services: Sequence[Service]) -> tuple[str, ...]:
+    """Stop in reverse order of starting: a worker may need a second SIGTERM, and its runs end with it."""
+    stopped = []
+    for service in reversed(services):
+        process = service.process()
+        if process is None:
+            continue
+        family = [process, *process.children(recursive=True)]
+        for attempt in range(3):
+            _signal(family, kill=attempt == 2)  # noqa: PLR2004 - asked twice, then made to
+            _gone, family = psutil.wait_procs(family, timeout=_STOP_SECONDS if attempt == 0 else 5)
+            if not family:
+                break
+        stopped.append(service.name)
+    return tuple(stopped)
+
+
+def _signal(processes: Sequence[psutil.Process], *, kill: bool) -> None:
+    for process in processes:
+        try:
+            if kill:
+                process.kill()
+            else:
+                process.terminate()
+        except psutil.NoSuchProcess:
+            continue
