@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.settings import ProductSettings, Region
     from infra.sources.acquisition import Acquisition
+
+    from infra.settings import ProductSettings, Region
 
 PRODUCT_FORMAT: Final = "1"
 """Raised when the files of a product change their meaning for the same model, source and settings."""

@@ -98,29 +98,25 @@ def up(settings: Settings, *, progress: Callable[[str], None], process_limit: in
     api_url = f"http://127.0.0.1:{port}/api"
     catalog_url = f"http://127.0.0.1:{catalog_port}"
     environment = _environment(settings, api_url, f"http://127.0.0.1:{port}", catalog_url)
+    limit = str(process_limit or settings.prefect.concurrency)
     started: list[Service] = []
+
+    def launch(name: str, url: str, *command: str) -> Service:
+        progress(name)
+        started.append(_start(settings.home, name, url, environment, [sys.executable, "-m", *command]))
+        return started[-1]
+
     try:
-        progress(f"Prefect server on port {port}")
-        started.append(
-            _start(settings.home, "prefect-server", api_url, environment, _prefect("server", "start", "--host", "127.0.0.1",
-                   "--port", str(port), "--analytics-off"))
-        )  # fmt: skip
-        progress(f"catalog on port {catalog_port}")
-        started.append(
-            _start(settings.home, "catalog", catalog_url, environment, [sys.executable, "-m", "flows.cli", "serve",
-                   "--host", "127.0.0.1", "--port", str(catalog_port)])
-        )  # fmt: skip
-        _wait_for(f"{api_url}/health", started[0])
+        local = ("--host", "127.0.0.1", "--port")
+        server = launch("prefect-server", api_url, "prefect", "server", "start", *local, str(port), "--analytics-off")
+        catalog = launch("catalog", catalog_url, "flows.cli", "serve", *local, str(catalog_port))
+        _wait_for(f"{api_url}/health", server)
         progress("deployments")
         _deploy(environment)
-        limit = str(process_limit or settings.prefect.concurrency)
         for pool in POOLS:
-            progress(f"worker of pool {pool}")
-            started.append(
-                _start(settings.home, f"worker-{pool}", api_url, environment, _prefect("worker", "start", "--pool", pool,
-                       "--type", "process", "--name", f"{socket.gethostname()}-{pool}", "--limit", limit))
-            )  # fmt: skip
-        _wait_for(f"{catalog_url}/health", started[1])
+            worker = ("prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", limit)
+            launch(f"worker-{pool}", api_url, *worker, "--name", f"{socket.gethostname()}-{pool}")
+        _wait_for(f"{catalog_url}/health", catalog)
     except BaseException:
         _stop(started)
         raise
@@ -172,10 +168,6 @@ def _state_file(home: Path) -> Path:
     return folder / "services.json"
 
 
-def _prefect(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prefect", *arguments]
-
-
 def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str) -> dict[str, str]:
     prefect_home = settings.home / "prefect"
     return {
@@ -222,7 +214,7 @@ def _wait_for(url: str, service: Service) -> None:
             raise ServiceFailed(f"{service.name} ended while starting; its log: {service.log}")
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - http on 127.0.0.1, made above
-                if answer.status == 200:  # noqa: PLR2004 - HTTP OK
+                if answer.status == 200:
                     return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.25)
@@ -230,19 +222,25 @@ def _wait_for(url: str, service: Service) -> None:
 
 
 def _deploy(environment: Mapping[str, str]) -> None:
-    command = _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(CODE_ROOT / "prefect.yaml"))
+    """Make the pools and apply ``prefect.yaml`` with Prefect's own command."""
     for pool in POOLS:
-        created = _prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
-        _run(created, environment, f"making work pool {pool}")
-    _run(command, environment, "deploying prefect.yaml")
+        _run(("work-pool", "create", pool, "--type", "process", "--overwrite"), environment)
+    _run(("--no-prompt", "deploy", "--all", "--prefect-file", str(CODE_ROOT / "prefect.yaml")), environment)
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], purpose: str) -> None:
+def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     result = subprocess.run(  # noqa: S603 - our own interpreter with fixed arguments
-        command, cwd=CODE_ROOT, env=dict(environment), capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=CODE_ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     if result.returncode:
-        raise ServiceFailed(f"{purpose} failed ({result.returncode}):\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+        said = f"{result.stdout[-2000:]}{result.stderr[-2000:]}"
+        raise ServiceFailed(f"`prefect {' '.join(arguments)}` failed ({result.returncode}):\n{said}")
 
 
 def _stop(services: Sequence[Service]) -> tuple[str, ...]:
@@ -254,7 +252,7 @@ def _stop(services: Sequence[Service]) -> tuple[str, ...]:
             continue
         family = [process, *process.children(recursive=True)]
         for attempt in range(3):
-            _signal(family, kill=attempt == 2)  # noqa: PLR2004 - asked twice, then made to
+            _signal(family, kill=attempt == 2)
             _gone, family = psutil.wait_procs(family, timeout=_STOP_SECONDS if attempt == 0 else 5)
             if not family:
                 break
