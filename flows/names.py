@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from catalog.ledger import SceneRow
     from infra.sources.acquisition import Acquisition
 
     from infra.settings import ProductSettings, Region
@@ -72,11 +71,6 @@ def product_keys(acquisition: Acquisition, region: Region, revision: str, token:
     return ProductKeys(item_prefix=folder, prefix=f"{folder}/{revision}-{token[:8]}")
 
 
-def run_name(scene: Mapping[str, Any]) -> str:
-    """Name a process run for people: tile, date, region and source revision.
-
-    Args:
-        scene: The process flow's description of its scene: ``tile``, ``sensed``, ``region`` and ``baseline``.
-    """
-    revision = scene.get("baseline") or "no baseline"
-    return f"{scene['tile']} {str(scene['sensed'])[:10]} {scene['region']} ({revision})"
+def run_name(row: SceneRow) -> str:
+    """Name a process run for people: tile, date, region and source revision."""
+    return f"{row.tile} {row.sensed:%Y-%m-%d} {row.region} ({row.baseline or 'no baseline'})"

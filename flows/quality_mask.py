@@ -56,9 +56,9 @@ def quality_mask(
         (H, W) uint16 mask of `QualityBit`; a pixel without data carries NODATA alone.
     """
     mask = np.zeros(valid.shape, np.uint16)
-    mask[saturated] |= QualityBit.SATURATED
-    mask[out_of_domain] |= QualityBit.OUT_OF_DOMAIN
-    mask[low_consistency] |= QualityBit.LOW_CONSISTENCY
+    mask[saturated] |= np.uint16(QualityBit.SATURATED)
+    mask[out_of_domain] |= np.uint16(QualityBit.OUT_OF_DOMAIN)
+    mask[low_consistency] |= np.uint16(QualityBit.LOW_CONSISTENCY)
     if scene_classes is None:
         mask |= np.uint16(QualityBit.CLASS_UNKNOWN)
     else:

@@ -1,0 +1,96 @@
+"""What operators read in the Prefect UI: keyed artifacts with few stable keys, and one page per process run."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from flows.process import Outcome
+    from flows.watch import WatchReport
+
+_WHOLE = 100.0
+_STEP = 5.0
+"""Per cent between two updates of the progress bar: a bar, not a load on the server."""
+
+
+def watch_artifact(report: WatchReport, scheduled: Sequence[str], counts: Mapping[str, int]) -> None:
+    """Write the keyed artifact ``today``: what the last look found and where every known scene stands."""
+    lines = [f"Asked {report.asked} source and region pairs.", "", "| delivered | scenes |", "| --- | ---: |"]
+    lines += [f"| {outcome} | {number} |" for outcome, number in sorted(report.outcomes.items())]
+    lines += ["", "| state | scenes |", "| --- | ---: |"]
+    lines += [f"| {state} | {number} |" for state, number in sorted(counts.items())]
+    for title, entries in (
+        ("Process runs asked for", scheduled),
+        ("Items that could not be understood", report.unreadable),
+        ("Sources that did not answer", report.unavailable),
+    ):
+        if entries:
+            lines += ["", f"### {title}", "", *(f"- {_escape(entry)}" for entry in entries)]
+    create_markdown_artifact("\n".join(lines), key="today", description="the last look at every source")
+
+
+def progress_reporter() -> Callable[[float], None]:
+    """Open a progress bar in the run's page and return what moves it (fraction done, 0-1)."""
+    artifact = create_progress_artifact(0.0, description="pixels done")
+    shown = 0.0
+
+    def report(fraction: float) -> None:
+        nonlocal shown
+        per_cent = fraction * _WHOLE
+        if per_cent - shown >= _STEP or fraction >= 1:
+            update_progress_artifact(artifact, per_cent)
+            shown = per_cent
+
+    return report
+
+
+def scene_artifact(outcome: Outcome, *, catalog_url: str) -> None:
+    """Write the run's page and the keyed artifact ``latest-scene`` (published scenes only)."""
+    markdown = scene_markdown(outcome, catalog_url=catalog_url)
+    create_markdown_artifact(markdown, description=f"{outcome.state}: {outcome.title}")
+    if outcome.state == "published":
+        create_markdown_artifact(markdown, key="latest-scene", description=outcome.title)
+
+
+def scene_markdown(outcome: Outcome, *, catalog_url: str) -> str:
+    """Write one scene's page: state, picture, gates, quality, files and links."""
+    lines = [f"## {_escape(outcome.title)}", "", f"**{outcome.state}** {_escape(outcome.reason)}".rstrip(), ""]
+    if outcome.thumbnail:
+        picture = base64.b64encode(outcome.thumbnail).decode()
+        lines += [f"![quicklook](data:image/png;base64,{picture})", ""]
+    if outcome.item_url:
+        lines += [f"[STAC item]({catalog_url}{outcome.item_url})", ""]
+    if outcome.gates:
+        lines += ["| gate | verdict | measured | limit | why |", "| --- | --- | ---: | ---: | --- |"]
+        lines += [
+            f"| {gate.gate} | {gate.verdict} | {_number(gate.measured)} | {_number(gate.limit)} | {gate.explanation} |"
+            for gate in outcome.gates
+        ]
+        lines.append("")
+    if outcome.quality:
+        lines += ["| quality | value |", "| --- | ---: |"]
+        lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in outcome.quality.items()]
+        lines.append("")
+    if outcome.grade_reasons:
+        lines += [f"Grade **{outcome.grade}**: {'; '.join(map(_escape, outcome.grade_reasons))}.", ""]
+    if outcome.seconds:
+        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in outcome.seconds.items())
+        lines += [f"Time: {spent}.", ""]
+    if outcome.files:
+        lines += ["| file | bytes |", "| --- | ---: |"]
+        lines += [f"| `{href}` | {size:,} |" for href, size in outcome.files.items()]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _escape(text: str) -> str:
+    """Keep remote text from becoming markup or a link in the operator's page."""
+    return "".join("\\" + letter if letter in "\\`*_{}[]<>()#!|" else letter for letter in text)

@@ -1,0 +1,101 @@
+"""Where the rooms are wired together: what a command or a flow run needs, opened from the settings once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from catalog.ledger import Ledger
+from catalog.session import Database, connect, migrate
+from infra.storage import ObjectStore, open_store
+
+from infra.settings import Region, Settings, load_settings
+from infra.sources import AcquisitionSource, open_source
+
+if TYPE_CHECKING:
+    from model.duality import SpectralModel
+
+    from infra.settings import SourceSettings
+
+
+class UnknownName(LookupError):
+    """The ledger names a region or source that the settings no longer have."""
+
+    transient: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a running system. Use `assemble` to open one."""
+
+    settings: Settings
+    database: Database
+    ledger: Ledger
+    store: ObjectStore
+
+    @cached_property
+    def model(self) -> SpectralModel:
+        """The model in force, loaded on first use and kept: one model per process."""
+        from model.duality import load_model
+
+        return load_model(self.settings.model_path, self.settings.device)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The operator's regions, read once."""
+        return self.settings.regions
+
+    def region(self, name: str) -> Region:
+        """Return a region by its id.
+
+        Raises:
+            UnknownName: the settings have no such region.
+        """
+        for region in self.regions:
+            if region.id == name:
+                return region
+        known = ", ".join(region.id for region in self.regions) or "none"
+        raise UnknownName(f"region {name!r} is not in the settings (known: {known}); add it back or reject the scene")
+
+    def source_settings(self, name: str) -> SourceSettings:
+        """Return a source's settings by its name.
+
+        Raises:
+            UnknownName: the settings have no such source.
+        """
+        for source in self.settings.sources:
+            if source.name == name:
+                return source
+        known = ", ".join(source.name for source in self.settings.sources) or "none"
+        raise UnknownName(f"source {name!r} is not in the settings (known: {known}); add it back or reject the scene")
+
+    def source(self, name: str) -> AcquisitionSource:
+        """Open a source by its name."""
+        return open_source(self.source_settings(name))
+
+    def close(self) -> None:
+        """Return the database's connections."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def assemble(settings: Settings | None = None) -> Assembly:
+    """Open the database (brought to the newest schema) and the store.
+
+    Args:
+        settings: The settings; read from the environment when None.
+
+    Returns:
+        The parts, ready for use; close it when done.
+    """
+    settings = settings or load_settings()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    migrate(settings.resolved_database_url)
+    database = connect(settings.resolved_database_url)
+    return Assembly(settings, database, Ledger(database), open_store(settings.resolved_storage))

@@ -1,0 +1,390 @@
+"""The command ``explains2a``: every operator action as a verb."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from infra.settings import Settings, SettingsInvalid, load_settings
+
+if TYPE_CHECKING:
+    from flows.assembly import Assembly
+
+app = typer.Typer(
+    name="explains2a",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Every new Sentinel-2 scene as a 172-band hyperspectral product, with its explanation and its uncertainty.\n\n"
+    "Settings come from EXPLAINS2A_… variables, a .env file or the TOML file named by EXPLAINS2A_CONFIG; "
+    "`explains2a doctor` checks them.",
+)
+scenes_app = typer.Typer(no_args_is_help=True, help="Look at the ledger: every scene ever seen and what became of it.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine; every figure states its method.")
+app.add_typer(scenes_app, name="scenes")
+app.add_typer(bench_app, name="bench")
+
+out = Console()
+err = Console(stderr=True)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+
+
+@app.callback()
+def main(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the parts log.")] = False,
+) -> None:
+    """Set up logging for every verb."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(
+        level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=err, show_path=False)]
+    )
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        return load_settings(**overrides)
+    except SettingsInvalid as problems:
+        err.print("[bold red]The settings cannot be used:[/]")
+        for line in str(problems).splitlines():
+            err.print(f"  • {line}", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+
+
+def _assemble() -> Assembly:
+    from flows.assembly import assemble
+
+    return assemble(_settings())
+
+
+def _fail(error: Exception) -> typer.Exit:
+    err.print(f"[bold red]{type(error).__name__}:[/] ", end="")
+    err.print(str(error), markup=False, highlight=False)
+    return typer.Exit(1)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=err, transient=True,
+    )  # fmt: skip
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running afterwards.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the demonstration keeps everything.")] = Path("demo-data"),
+) -> None:
+    """Run the real main job on six real Sentinel-2 patches: servers, watch, process, catalog.
+
+    Needs the extra `[demo]`. A second call finds nothing new and says so.
+    """
+    from flows.demo import DemoFailed, run_demo
+
+    try:
+        run_demo(folder.resolve(), keep=keep, console=out)
+    except (DemoFailed, OSError) as error:
+        raise _fail(error) from error
+
+
+@app.command()
+def up(
+    limit: Annotated[
+        int | None, typer.Option(help="Scenes processed at once; the settings' figure by default.")
+    ] = None,
+) -> None:
+    """Start everything on this machine: Prefect server and UI, deployments, workers, catalog."""
+    from flows.services import ServiceFailed
+    from flows.services import up as start
+
+    try:
+        services = start(_settings(), progress=lambda what: err.print(f"starting {what}"), process_limit=limit)
+    except ServiceFailed as error:
+        raise _fail(error) from error
+    out.print(f"Prefect UI  {services.prefect_ui_url}\ncatalog     {services.catalog_url}\nstop with   explains2a down")
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started, and nothing else."""
+    from flows.services import down as stop
+
+    stopped = stop(_settings().home)
+    out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the settings against the world: database, store, sources, model, device, Prefect."""
+    from flows.doctor import examine
+
+    table = Table("part", "state", "found")
+    healthy = True
+    for finding in examine(_settings()):
+        healthy &= finding.healthy
+        table.add_row(finding.part, "[green]ok[/]" if finding.healthy else "[bold red]problem[/]", finding.found)
+    out.print(table)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs instead of people.")] = False,
+) -> None:
+    """Show where every scene stands, what waits, and what runs on this machine."""
+    from flows.services import read_state
+
+    with _assemble() as assembly:
+        counts = {str(state): number for state, number in assembly.ledger.counts().items()}
+        due = [row.id for row in assembly.ledger.due(1000)]
+        services = read_state(assembly.settings.home)
+    running = {s.name: s.process() is not None for s in services.running} if services else {}
+    if as_json:
+        sys.stdout.write(json.dumps({"scenes": counts, "due": due, "services": running}) + "\n")
+        return
+    table = Table("state", "scenes")
+    for state, number in sorted(counts.items()):
+        table.add_row(state, str(number))
+    out.print(table if counts else "the ledger is empty: run `explains2a watch`")
+    out.print(f"{len(due)} scenes are due")
+    for name, alive in running.items():
+        out.print(f"{name}: {'running' if alive else '[red]not running[/]'}")
+    if services:
+        out.print(f"Prefect UI {services.prefect_ui_url}   catalog {services.catalog_url}")
+
+
+@app.command()
+def watch(dry_run: DryRun = False) -> None:
+    """Look at every source once and write what is new into the ledger."""
+    from flows.watching import watch_sources
+
+    with _assemble() as assembly:
+        if not assembly.settings.sources or not assembly.regions:
+            err.print("nothing to watch: set at least one source and a regions_file (see docs/1-operate.md)")
+            raise typer.Exit(2)
+        report = watch_sources(assembly, actor="cli", dry_run=dry_run, progress=err.print)
+        due = len(assembly.ledger.due(1000))
+    for outcome, number in sorted(report.outcomes.items()):
+        out.print(f"{outcome}: {number}")
+    for problem in (*report.unreadable, *report.unavailable):
+        err.print(f"[yellow]![/] {problem}")
+    if not report.new_scenes:
+        out.print("nothing new")
+    out.print(f"{due} scenes are due: explains2a process --due")
+    if report.unavailable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def process(
+    scene_ids: Annotated[list[int] | None, typer.Argument(help="Scenes by their number in the ledger.")] = None,
+    due: Annotated[bool, typer.Option("--due", help="All scenes that are due.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Process scenes in this terminal, without Prefect."""
+    from catalog.ledger import ClaimLost, NotClaimable
+
+    from flows.processing import SceneFailed, process_scene
+
+    failed = False
+    with _assemble() as assembly:
+        numbers = [*(scene_ids or []), *([row.id for row in assembly.ledger.due(1000)] if due else [])]
+        if not numbers:
+            out.print("nothing to process: name scenes or use --due (see: explains2a scenes list)")
+            return
+        for number in numbers:
+            row = assembly.ledger.scene(number)
+            title = f"scene {number} {row.tile} {row.sensed:%Y-%m-%d} {row.region}"
+            if dry_run:
+                out.print(f"would process {title} ({row.state})")
+                continue
+            with _bar() as bar:
+                task = bar.add_task(title, total=1.0)
+                try:
+                    outcome = process_scene(
+                        assembly, number, actor="cli", progress=lambda done, t=task: bar.update(t, completed=done)
+                    )
+                except (SceneFailed, NotClaimable, ClaimLost) as error:
+                    failed = True
+                    err.print(f"[red]failed[/] {title}: {error}", highlight=False)
+                    continue
+            out.print(f"{outcome.state} {title} {outcome.grade} {outcome.reason}", highlight=False)
+            for href in outcome.files:
+                out.print(f"  {href}", highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; the settings' by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; the settings' by default.")] = None,
+) -> None:
+    """Serve the catalog as a STAC API."""
+    import uvicorn
+    from catalog.api import create_app
+
+    with _assemble() as assembly:
+        api = assembly.settings.api
+        web = create_app(assembly.database, assembly.settings)
+        uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Folder of cubes, libraries and response tables.")],
+    destination: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
+) -> None:
+    """Fit the model's statistics and response matrices; write weights and model card."""
+    from model.training import train as fit
+
+    with _bar() as bar:
+        task = bar.add_task("reading", total=1.0)
+        card = fit(
+            data, destination, device=device, seed=seed,
+            progress=lambda step, done: bar.update(task, description=step, completed=done),
+        )  # fmt: skip
+    out.print(f"{card.name} {card.version}, digest {card.digest}\nwritten to {destination}")
+
+
+@app.command()
+def evaluate(
+    files: Annotated[list[Path], typer.Argument(help="Cube files or tables of spectra (.npz).")],
+    tier: Annotated[str, typer.Option(help="spectral or full.")] = "spectral",
+    json_out: JsonOut = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Judge the model on files it was not trained on, with baselines beside every figure."""
+    from model.evaluation import evaluate as judge
+
+    if tier not in {"spectral", "full"}:
+        raise typer.BadParameter(f"tier is {tier!r}; expected spectral or full")
+    try:
+        with _bar() as bar:
+            task = bar.add_task("evaluating", total=1.0)
+            results = judge(
+                files, tier=tier, json_out=json_out, weights=weights, device=device,
+                progress=lambda step, done: bar.update(task, description=step, completed=done),
+            )  # fmt: skip
+    except (ValueError, OSError) as error:
+        raise _fail(error) from error
+    table = Table("file", "RMSE", "SAM °", "PSNR dB", "90 % covered", "Wiener RMSE")
+    for row in results:
+        wiener = row["baselines"].get("wiener", row["baselines"].get("guided_wiener", {}))
+        table.add_row(
+            str(row["file"]), f"{row['rmse']:.4f}", f"{row['sam_deg']:.2f}", f"{row['psnr_db']:.1f}",
+            f"{row['coverage']['90']:.2f}", f"{wiener.get('rmse', float('nan')):.4f}",
+        )  # fmt: skip
+    out.print(table)
+
+
+@bench_app.command("writer")
+def bench_writer(
+    size: Annotated[int, typer.Option(help="Edge of the test scene, pixels.")] = 2048,
+    bands: Annotated[int, typer.Option(help="Bands of the test scene.")] = 172,
+    threads: Annotated[int, typer.Option(help="Threads for both writers.")] = 2,
+    folder: Annotated[Path, typer.Option(help="Where the test files go; they are removed.")] = Path("bench-data"),
+    json_out: JsonOut = None,
+) -> None:
+    """Compare the streaming COG writer with GDAL's COG driver in one run."""
+    from infra.bench_writer import bench_writer as measure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = measure(size=size, bands=bands, threads=threads, folder=folder, progress=err.print)
+    _figures(figures, json_out)
+
+
+@bench_app.command("model")
+def bench_model(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    mpx: Annotated[str, typer.Option(help="Scene sizes in megapixels, separated by commas.")] = "1,4",
+    json_out: JsonOut = None,
+) -> None:
+    """Measure the model alone: seconds per megapixel with all outputs, and the error against float64."""
+    from model.bench import bench
+
+    rows = bench(device, [float(size) for size in mpx.split(",")])
+    for row in rows:
+        _figures(row, None)
+    if json_out:
+        json_out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+def _figures(figures: dict[str, Any], json_out: Path | None) -> None:
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    out.print(table)
+    if json_out:
+        json_out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+@scenes_app.command("list")
+def list_scenes(
+    state: Annotated[str | None, typer.Option(help="Only scenes in this state.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only scenes of this region.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 50,
+) -> None:
+    """List scenes with their state and the reason for it."""
+    from catalog.ledger import SceneState
+
+    wanted = None
+    if state is not None:
+        if state not in set(SceneState):
+            raise typer.BadParameter(f"state is {state!r}; expected one of {', '.join(SceneState)}")
+        wanted = SceneState(state)
+    with _assemble() as assembly:
+        rows = assembly.ledger.scenes(state=wanted, region=region, limit=limit)
+    table = Table("scene", "state", "tile", "sensed", "region", "tries", "why")
+    for row in rows:
+        table.add_row(
+            str(row.id), str(row.state), row.tile, f"{row.sensed:%Y-%m-%d %H:%M}", row.region, str(row.attempts),
+            row.reason or "",
+        )  # fmt: skip
+    out.print(table)
+
+
+@scenes_app.command("show")
+def show_scene(scene_id: Annotated[int, typer.Argument(help="The scene's number in the ledger.")]) -> None:
+    """Show one scene's history: when, who, what, why."""
+    with _assemble() as assembly:
+        table = Table("when", "from", "to", "who", "why")
+        for step in assembly.ledger.history(scene_id):
+            table.add_row(
+                f"{step.at:%Y-%m-%d %H:%M:%S}", str(step.before or ""), str(step.after), step.actor, step.why or ""
+            )
+    out.print(table)
+
+
+@scenes_app.command("clean")
+def clean_scenes(
+    older_than_hours: Annotated[float, typer.Option(help="Leave anything younger alone.")] = 24.0,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove files that no catalog entry names: what crashed or abandoned attempts left behind."""
+    from datetime import timedelta
+
+    from flows.housekeeping import remove_orphans
+
+    with _assemble() as assembly:
+        removed = remove_orphans(assembly, older_than=timedelta(hours=older_than_hours), dry_run=dry_run)
+    for key in removed:
+        out.print(f"{'would remove' if dry_run else 'removed'} {key}", highlight=False, soft_wrap=True)
+    out.print(f"{len(removed)} files" if removed else "nothing to remove")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,80 @@
+"""Files that no catalog entry names: what a crashed attempt left behind, found and removed.
+
+Every attempt writes into a folder of its own (product revision and claim token), so a file is either named by a
+published version of its item or belongs to an attempt that is running or dead. Only the last kind is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from catalog.publishing import published_hrefs
+
+if TYPE_CHECKING:
+    from flows.assembly import Assembly
+    from flows.names import ProductKeys
+
+logger = logging.getLogger(__name__)
+
+
+def remove_dead_attempts(assembly: Assembly, keys: ProductKeys, revision: str) -> list[str]:
+    """Remove what earlier attempts at the same product revision left, while holding the scene's claim.
+
+    Args:
+        assembly: The system's parts.
+        keys: Where the present attempt writes.
+        revision: The product revision; other revisions of the item may be in work elsewhere and are left alone.
+
+    Returns:
+        The keys that were removed.
+    """
+    store = assembly.store
+    stale = [
+        stored.key
+        for stored in store.list(f"{keys.item_prefix}/{revision}-")
+        if not stored.key.startswith(f"{keys.prefix}/")
+    ]
+    removed = _remove_unnamed(assembly, stale)
+    removed += store.clean_partial(f"{keys.item_prefix}/{revision}-", older_than=timedelta(0))
+    return removed
+
+
+def remove_attempt(assembly: Assembly, prefix: str) -> list[str]:
+    """Remove the files of one failed attempt, unless the catalog names them after all.
+
+    The second look matters: a connection lost at the very commit leaves the worker with an error and the catalog with
+    a published item.
+    """
+    return _remove_unnamed(assembly, [stored.key for stored in assembly.store.list(f"{prefix}/")])
+
+
+def remove_orphans(assembly: Assembly, *, older_than: timedelta, dry_run: bool = False) -> list[str]:
+    """Remove every file of the store that no published version names and that is old enough to be nobody's work.
+
+    Args:
+        assembly: The system's parts.
+        older_than: Age below which a file may belong to an attempt in progress; keep it above the longest scene.
+        dry_run: Only list.
+
+    Returns:
+        The keys that were, or would be, removed.
+    """
+    limit = datetime.now(UTC) - older_than
+    aged = [s.key for s in assembly.store.list() if s.modified is not None and s.modified <= limit]
+    removed = _remove_unnamed(assembly, aged, dry_run=dry_run)
+    return removed if dry_run else removed + assembly.store.clean_partial("", older_than=older_than)
+
+
+def _remove_unnamed(assembly: Assembly, keys: list[str], *, dry_run: bool = False) -> list[str]:
+    if not keys:
+        return []
+    store = assembly.store
+    named = published_hrefs(assembly.database, [store.href(key) for key in keys])
+    unnamed = [key for key in keys if store.href(key) not in named]
+    if not dry_run:
+        for key in unnamed:
+            store.delete(key)
+            logger.info("removed %s: no catalog entry names it", key)
+    return unnamed
