@@ -1,0 +1,146 @@
+"""One band's file: opened with suspicion, read by window, from any thread."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window as RasterWindow
+
+from infra.scene.errors import AbsurdRaster, RasterUnreachable, UnreadableRaster
+
+if TYPE_CHECKING:
+    from infra.scene.access import Location
+
+Stored = NDArray[np.integer[Any]]
+"""Stored values as a file holds them."""
+
+MAX_EDGE_METRES: Final = 131_072
+"""Longest accepted edge of a raster; a Sentinel-2 tile has 109 800 m."""
+
+MAX_BLOCK_PIXELS: Final = 4096 * 4096
+"""Largest accepted block: one is decoded whole, whatever the window."""
+
+_DRIVERS: Final = ["GTiff", "JP2OpenJPEG"]
+"""COG and JPEG 2000. Never VRT, which can name any other file."""
+
+_DTYPES: Final = {"uint16", "int16", "uint8"}
+
+_PERMANENT_HTTP: Final = re.compile(r"\b(40[0-79]|41\d|42[0-8]|451)\b")
+"""Answers that asking again does not change; 408 and 429 do pass."""
+
+_NETWORK: Final = re.compile(r"HTTP|CURL|curl|timed? ?out|resolve|[Cc]onnect|Range downloading|request")
+"""What GDAL says when the network, not the file, is at fault."""
+
+
+class BandRaster:
+    """One open band. All GDAL calls of a band are serialised; several bands may be read at once."""
+
+    def __init__(self, band: str, location: Location, metres: int) -> None:
+        """Open the file and check that it can be a Sentinel-2 band.
+
+        Args:
+            band: Band name, for messages.
+            location: A checked address; GDAL's environment is the caller's.
+            metres: The band's own pixel size.
+
+        Raises:
+            UnreadableRaster: the file is missing, no GeoTIFF or JPEG 2000, or no single band of integers.
+            RasterUnreachable: the network failed.
+            AbsurdRaster: it claims a size that no tile has.
+        """
+        self.band = band
+        self.metres = metres
+        self._location = location
+        self._lock = threading.Lock()
+        if not location.remote and not Path(location.path).is_file():
+            raise UnreadableRaster(f"{self._named()} does not exist or is no file")
+        try:
+            self._dataset = DatasetReader(location.path, driver=_DRIVERS, sharing=False)
+        except (RasterioError, ValueError) as error:
+            raise self._failure("cannot be opened", error) from error
+        try:
+            self._check()
+        except BaseException:
+            self._dataset.close()
+            raise
+        self.crs = self._dataset.crs
+        self.transform = self._dataset.transform
+        self.width: int = self._dataset.width
+        self.height: int = self._dataset.height
+
+    def read(self, column: int, row: int, width: int, height: int) -> Stored:
+        """Read a rectangle in the band's own pixels; what lies beyond the raster is 0.
+
+        Args:
+            column: Left edge, own pixels; may be negative.
+            row: Upper edge, own pixels; may be negative.
+            width: Own pixels.
+            height: Own pixels.
+
+        Returns:
+            (height, width) stored values in the file's own dtype.
+
+        Raises:
+            UnreadableRaster: the file is truncated or corrupt there.
+            RasterUnreachable: the network failed.
+        """
+        out = np.zeros((height, width), self._dataset.dtypes[0])
+        left, top = max(column, 0), max(row, 0)
+        right, bottom = min(column + width, self.width), min(row + height, self.height)
+        if left >= right or top >= bottom:
+            return out
+        inside = out[top - row : bottom - row, left - column : right - column]
+        try:
+            with self._lock:
+                inside[:] = self._dataset.read(1, window=RasterWindow(left, top, right - left, bottom - top))
+        except (RasterioError, ValueError) as error:
+            raise self._failure("cannot be read; it may be truncated or corrupt", error) from error
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._dataset.close()
+
+    def _named(self) -> str:
+        return f"band {self.band} ({self._location.shown})"
+
+    def _check(self) -> None:
+        dataset = self._dataset
+        edge = MAX_EDGE_METRES // self.metres
+        if dataset.width > edge or dataset.height > edge or dataset.width < 1 or dataset.height < 1:
+            raise AbsurdRaster(
+                f"{self._named()} claims {dataset.width} x {dataset.height} pixels; expected at most {edge} x {edge}"
+            )
+        if dataset.count != 1 or dataset.dtypes[0] not in _DTYPES:
+            raise UnreadableRaster(
+                f"{self._named()} holds {dataset.count} bands of {dataset.dtypes[0]}; expected one of uint16"
+            )
+        rows, columns = dataset.block_shapes[0]
+        if rows * columns > MAX_BLOCK_PIXELS:
+            raise AbsurdRaster(f"{self._named()} has blocks of {columns} x {rows} pixels; expected at most 4096 x 4096")
+
+    def _failure(self, what: str, error: Exception) -> UnreadableRaster:
+        said = _chain(error)
+        message = f"{self._named()} {what}: {said}"
+        transient = self._location.remote and _NETWORK.search(said) and not _PERMANENT_HTTP.search(said)
+        return RasterUnreachable(message) if transient else UnreadableRaster(message)
+
+
+def _chain(error: BaseException) -> str:
+    """Return what GDAL said, innermost last, without anything that follows a question mark in an address."""
+    said: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = str(current).strip()
+        if text and text not in said:
+            said.append(text)
+        current = current.__cause__
+    return re.sub(r"\?\S+", "?...", "; ".join(said))

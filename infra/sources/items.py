@@ -1,0 +1,182 @@
+"""Turn a STAC item, from whichever service, into an `Acquisition`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
+
+from infra.sources.acquisition import Acquisition, AcquisitionKey, SourceRevision
+from infra.sources.assets import band_assets
+from infra.sources.errors import ItemUnreadable
+from infra.sources.product_name import ProductName, parse_datatake, parse_product_name
+
+_MAX_ID: Final = 256
+
+
+def read_item(item: object, source: str, *, sensed_from_datetime: bool = False) -> Acquisition:
+    """Read one STAC item.
+
+    Args:
+        item: The parsed JSON.
+        source: Name of the source in the settings.
+        sensed_from_datetime: Accept the item's ``datetime`` as the sensing start when no product name or datatake id
+            gives it. For an operator's own items only: services' times differ by half a minute.
+
+    Returns:
+        The acquisition; its assets are neither opened nor trusted.
+
+    Raises:
+        ItemUnreadable: the item cannot be understood; the message says why.
+    """
+    if not isinstance(item, dict) or item.get("type") != "Feature":
+        raise ItemUnreadable("not a STAC item: its type is not 'Feature'")
+    properties, assets = item.get("properties"), item.get("assets")
+    if not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
+        raise ItemUnreadable("not a STAC item: properties or assets are missing")
+    item_id = item_name(item)
+    moment = _moment(properties)
+    name = _product_name(item_id, properties)
+    footprint, bbox = _footprint(item)
+    return Acquisition(
+        key=_key(name, properties, moment if sensed_from_datetime else None),
+        revision=_revision(name, properties, item_id),
+        source=source,
+        item_id=item_id,
+        item=item,
+        footprint=footprint,
+        bbox=bbox,
+        datetime=moment,
+        published=next(filter(None, (_time(properties, key) for key in ("published", "created", "updated"))), None),
+        cloud_cover=_cloud_cover(properties),
+        sun_zenith=_sun_zenith(properties),
+        assets=band_assets(assets),
+    )
+
+
+def item_name(item: object) -> str:
+    """Return an item's id.
+
+    Raises:
+        ItemUnreadable: it has none that can be used.
+    """
+    name = item.get("id") if isinstance(item, Mapping) else None
+    if not isinstance(name, str) or not name or len(name) > _MAX_ID:
+        raise ItemUnreadable(f"the item's id is missing, no text, or longer than {_MAX_ID} characters")
+    return name
+
+
+def last_change(item: Mapping[str, Any]) -> datetime | None:
+    """Return the newest of an item's publication times, UTC; None when it carries none."""
+    properties = item["properties"]
+    return max(filter(None, (_time(properties, key) for key in ("published", "created", "updated"))), default=None)
+
+
+def _moment(properties: Mapping[str, Any]) -> datetime:
+    moment = _time(properties, "datetime") or _time(properties, "start_datetime")
+    if moment is None:
+        raise ItemUnreadable("the item has neither datetime nor start_datetime")
+    return moment
+
+
+def _product_name(item_id: str, properties: Mapping[str, Any]) -> ProductName | None:
+    for candidate in (properties.get("s2:product_uri"), item_id):
+        name = parse_product_name(candidate) if isinstance(candidate, str) else None
+        if name is None:
+            continue
+        if name.level != "2A":
+            raise ItemUnreadable(f"product {candidate} is level {name.level}; expected level 2A")
+        return name
+    return None
+
+
+def _key(name: ProductName | None, properties: Mapping[str, Any], fallback: datetime | None) -> AcquisitionKey:
+    if name is not None:
+        return AcquisitionKey(name.platform, name.sensed, name.tile, name.relative_orbit)
+    datatake = next(
+        filter(None, (parse_datatake(str(properties.get(key))) for key in ("s2:datatake_id", "eopf:datatake_id"))), None
+    )
+    platform = datatake[0] if datatake else _text(properties, "platform").lower()
+    sensed = datatake[1] if datatake else _time(properties, "start_datetime") or fallback
+    tile = _tile(properties)
+    missing = [what for what, value in (("platform", platform), ("sensing start", sensed), ("tile", tile)) if not value]
+    if missing or sensed is None:
+        raise ItemUnreadable(
+            f"neither s2:product_uri nor the id is a product name, and the item does not give its {', '.join(missing)}"
+        )
+    return AcquisitionKey(platform, sensed.replace(microsecond=0), tile, _orbit(properties))
+
+
+def _tile(properties: Mapping[str, Any]) -> str:
+    code = _text(properties, "grid:code").removeprefix("MGRS-") or _text(properties, "s2:mgrs_tile")
+    if not code and "mgrs:utm_zone" in properties:
+        parts = (properties.get(f"mgrs:{key}") for key in ("utm_zone", "latitude_band", "grid_square"))
+        zone, band, square = (str(part) for part in parts)
+        code = f"{int(zone):02d}{band}{square}" if zone.isdecimal() else ""
+    return code.removeprefix("T") if code.isalnum() else ""
+
+
+def _orbit(properties: Mapping[str, Any]) -> int | None:
+    orbit = properties.get("sat:relative_orbit")
+    return orbit if isinstance(orbit, int) and 1 <= orbit <= 143 else None
+
+
+def _revision(name: ProductName | None, properties: Mapping[str, Any], item_id: str) -> SourceRevision:
+    stated = _text(properties, "s2:processing_baseline") or _text(properties, "processing:version")
+    generated = _time(properties, "s2:generation_time") or _time(properties, "processing:datetime")
+    if name is None:
+        return SourceRevision(stated, generated, item_id)
+    uri = _text(properties, "s2:product_uri") or item_id
+    return SourceRevision(name.baseline or stated, generated or name.generated, uri.removesuffix(".SAFE"))
+
+
+def _footprint(item: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[float, float, float, float]]:
+    geometry = item.get("geometry")
+    if not isinstance(geometry, dict):
+        raise ItemUnreadable("the item has no geometry")
+    try:
+        west, south, east, north = shape(geometry).bounds
+    except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise ItemUnreadable(f"the item's geometry is not GeoJSON: {error}") from error
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise ItemUnreadable("the item's geometry is empty")
+    return geometry, (west, south, east, north)
+
+
+def _cloud_cover(properties: Mapping[str, Any]) -> float | None:
+    percent = _number(properties, "eo:cloud_cover")
+    return None if percent is None or not 0 <= percent <= 100 else percent / 100
+
+
+def _sun_zenith(properties: Mapping[str, Any]) -> float | None:
+    zenith, elevation = _number(properties, "s2:mean_solar_zenith"), _number(properties, "view:sun_elevation")
+    if zenith is None and elevation is not None:
+        zenith = 90.0 - elevation
+    return zenith
+
+
+def _number(properties: Mapping[str, Any], key: str) -> float | None:
+    value = properties.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _text(properties: Mapping[str, Any], key: str) -> str:
+    value = properties.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _time(properties: Mapping[str, Any], key: str) -> datetime | None:
+    value = properties.get(key)
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ItemUnreadable(f"{key} is {value!r}; expected an RFC 3339 time") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
