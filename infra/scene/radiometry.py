@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,8 @@ from infra.sources.acquisition import baseline_number
 from model.bands import SOURCE_BAND_NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from infra.sources.acquisition import Acquisition, Asset
 
 NODATA_DN: Final = 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 from infra.settings import FolderSourceSettings, SafeSourceSettings, StacSourceSettings
 from infra.sources.acquisition import Acquisition, AcquisitionKey, Asset, SourceRevision, Unreadable
 from infra.sources.folder import FolderSource
+from infra.sources.safe import SafeSource
+from infra.sources.stac_api import StacApiSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,5 +73,9 @@ def open_source(settings: SourceSettings) -> AcquisitionSource:
     match settings:
         case FolderSourceSettings():
             return FolderSource(settings)
+        case SafeSourceSettings():
+            return SafeSource(settings)
+        case StacSourceSettings():
+            return StacApiSource(settings)
         case _:
-            raise NotImplementedError(settings.kind)
+            assert_never(settings)

@@ -47,7 +47,7 @@ def band_assets(assets: Mapping[str, Any]) -> dict[str, Asset]:
         Assets by band name and `SCENE_CLASSES`; what the item does not have at its native resolution is absent.
 
     Raises:
-        ItemUnreadable: an asset of a band is malformed, or two claim to be the same band.
+        ItemUnreadable: an asset of a band is malformed, or two of one format claim to be the same band.
     """
     found: dict[str, tuple[str, Asset]] = {}
     for key, raw in assets.items():
@@ -58,8 +58,9 @@ def band_assets(assets: Mapping[str, Any]) -> dict[str, Asset]:
         if asset.metres is not None and asset.metres != _METRES[band]:
             continue
         if band in found and found[band][1].href != asset.href:
-            raise ItemUnreadable(f"assets {found[band][0]!r} and {key!r} both claim to be {band} at its own resolution")
-        found[band] = (key, asset)
+            found[band] = _choose(band, found[band], (key, asset))
+        else:
+            found[band] = (key, asset)
     return {band: found[band][1] for band in _METRES if band in found}
 
 
@@ -75,6 +76,14 @@ def _band_of(key: str, raw: object) -> tuple[str | None, float | None]:
     if names and names[0] in _METRES:
         return names[0], None
     return _BY_KEY.get(key.lower()), None
+
+
+def _choose(band: str, one: tuple[str, Asset], other: tuple[str, Asset]) -> tuple[str, Asset]:
+    """Prefer the GeoTIFF where a service offers the original JPEG 2000 beside it (Earth Search: ``blue-jp2``)."""
+    originals = [pair for pair in (one, other) if pair[1].href.lower().endswith(".jp2")]
+    if len(originals) != 1:
+        raise ItemUnreadable(f"assets {one[0]!r} and {other[0]!r} both claim to be {band} at its own resolution")
+    return other if originals[0] is one else one
 
 
 def _read_asset(key: str, raw: object, metres: float | None) -> Asset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,6 +17,9 @@ from infra.sources.errors import ItemUnreadable
 from infra.sources.product_name import ProductName, parse_datatake, parse_product_name
 
 _MAX_ID: Final = 256
+
+_CREDENTIAL: Final = re.compile(r"//[^/?#]*@|[?&](sig|token|signature|awsaccesskeyid|x-amz-[a-z-]+)=", re.IGNORECASE)
+"""What makes an address a secret: a user, or a signature."""
 
 
 def read_item(item: object, source: str, *, sensed_from_datetime: bool = False) -> Acquisition:
@@ -39,6 +43,7 @@ def read_item(item: object, source: str, *, sensed_from_datetime: bool = False) 
     if not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
         raise ItemUnreadable("not a STAC item: properties or assets are missing")
     item_id = item_name(item)
+    _refuse_credentials(assets)
     moment = _moment(properties)
     name = _product_name(item_id, properties)
     footprint, bbox = _footprint(item)
@@ -74,6 +79,14 @@ def last_change(item: Mapping[str, Any]) -> datetime | None:
     """Return the newest of an item's publication times, UTC; None when it carries none."""
     properties = item["properties"]
     return max(filter(None, (_time(properties, key) for key in ("published", "created", "updated"))), default=None)
+
+
+def _refuse_credentials(assets: Mapping[str, Any]) -> None:
+    """Refuse items whose addresses are secrets: items are kept in the ledger and copied into products."""
+    for key, asset in assets.items():
+        href = asset.get("href") if isinstance(asset, Mapping) else None
+        if isinstance(href, str) and _CREDENTIAL.search(href):
+            raise ItemUnreadable(f"the address of asset {key!r} carries a credential; give the unsigned address")
 
 
 def _moment(properties: Mapping[str, Any]) -> datetime:
