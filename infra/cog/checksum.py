@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def checksum_of(block_checksums: NDArray[Any]) -> str:
     """Combine block checksums.
 
-    Each block of each band has a CRC-32 of its pixels (row by row, clipped at the file's edge, little endian). The table
-    of them, (bands, rows, columns) little-endian uint32, is hashed: a block's place is its place in the table, so two
-    swapped blocks change the result and the order of arrival does not.
+    Each block of each band has a CRC-32 of its pixels (row by row, clipped at the file's edge, little endian). The
+    table of them, (bands, rows, columns) little-endian uint32, is hashed: a block's place is its place in the table,
+    so two swapped blocks change the result and the order of arrival does not.
 
     Returns:
         SHA-256, hex.

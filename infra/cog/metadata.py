@@ -115,12 +115,7 @@ def _epsg(crs: str) -> tuple[int, pyproj.CRS]:
         known = pyproj.CRS.from_user_input(crs)
     except CRSError as error:
         raise InvalidProfile(f"crs is {crs!r}; expected an EPSG code such as EPSG:32633") from error
-    authority = known.to_authority(min_confidence=100)
-    if (
-        authority is None
-        or authority[0] != "EPSG"
-        or not authority[1].isdigit()
-        or not 1024 <= int(authority[1]) < 32767
-    ):
+    name, code = known.to_authority(min_confidence=100) or ("", "")
+    if name != "EPSG" or not code.isdigit() or not 1024 <= int(code) < 32767:
         raise InvalidProfile(f"crs is {crs!r}; expected one with an EPSG code of 1024 to 32766")
-    return int(authority[1]), known
+    return int(code), known

@@ -49,7 +49,8 @@ def _mean(values: NDArray[Any]) -> NDArray[Any]:
     # Sums of four 16-bit integers and their quarters are exact in float32, so rint rounds the true mean.
     mean = _fold(values, np.add, np.float32)
     mean *= np.float32(0.25)
-    return np.rint(mean, out=mean).astype(values.dtype)
+    np.rint(mean, out=mean)
+    return mean.astype(values.dtype)
 
 
 def _mean_of_valid(values: NDArray[Any], nodata: int | None) -> NDArray[Any]:

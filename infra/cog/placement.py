@@ -1,10 +1,10 @@
 """Where compressed blocks go: a body in the order of their arrival, and the first blocks of all levels in the head.
 
-A COG reader wants the first block of each level behind that of the coarser one. Those blocks come finest first, so they
-are held back and laid coarsest first right behind the directories, in the head that a store takes last. The head's size
-must be known when the body begins; by then the first compressed blocks tell how much room the held ones will need. What
-does not fit (finest first, for the coarse ones are what a viewer opens with) goes to the end of the body, which keeps the
-order. A small file is whole before its body must begin, so its head fits exactly.
+A COG reader wants the first block of each level behind that of the coarser one. Those blocks come finest first, so
+they are held back and laid coarsest first right behind the directories, in the head that a store takes last. The head's
+size must be known when the body begins; by then the first compressed blocks tell how much room the held ones will need.
+What does not fit (finest first, for the coarse ones are what a viewer opens with) goes to the end of the body, which
+keeps the order. A small file is whole before its body must begin, so its head fits exactly.
 """
 
 from __future__ import annotations

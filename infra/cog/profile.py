@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from infra.cog.errors import InvalidProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DTYPES: Final = ("int16", "uint16", "uint8")
 """Pixel types that the writer knows."""

@@ -55,8 +55,8 @@ class CogSummary:
 class CogWriter:
     """Writes one file; used as a context manager it aborts when an exception passes.
 
-    Memory is bounded: pixels in flight by a fixed amount, pending overviews by the order of the blocks (in Z-order of the
-    file's own blocks at most three quarters of a block per level, row by row one row of blocks per level).
+    Memory is bounded: pixels in flight by a fixed amount, pending overviews by the order of the blocks (in Z-order of
+    the file's own blocks at most one block per level, row by row half a row of blocks per level).
     """
 
     def __init__(self, profile: CogProfile, store: ObjectStore, key: str, *, pool: Executor) -> None:

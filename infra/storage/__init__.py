@@ -1,4 +1,4 @@
-"""Where product files live: a folder or an S3 bucket behind one protocol. Objects appear whole and are never replaced."""
+"""Where product files live: a folder or an S3 bucket. Objects appear whole and are never replaced."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from infra.storage.errors import (
     StorageFull,
     StorageUnavailable,
     StorageUnwritable,
+    UploadLost,
 )
 from infra.storage.file import FileStore
 from infra.storage.protocol import ObjectStore, StoredObject, Upload
@@ -35,6 +36,7 @@ __all__ = [
     "StorageUnwritable",
     "StoredObject",
     "Upload",
+    "UploadLost",
     "open_store",
 ]
 

@@ -37,6 +37,12 @@ class StorageFull(StorageError):
     transient: ClassVar[bool] = True
 
 
+class UploadLost(StorageError):
+    """The server no longer knows an upload that was under way; a new one can succeed."""
+
+    transient: ClassVar[bool] = True
+
+
 class StorageUnavailable(StorageError):
     """The store does not answer or answers with a failure of its own."""
 

@@ -25,6 +25,7 @@ from infra.storage.keys import PARTIAL_MARK, check_key, check_prefix
 from infra.storage.protocol import StoredObject
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator
     from datetime import timedelta
 
@@ -115,7 +116,7 @@ class FileStore:
             raise named_error(error, f"deleting {key}") from error
         self._prune(path.parent)
 
-    def clean_partial(self, prefix: str, older_than: timedelta) -> list[str]:
+    def clean_partial(self, prefix: str, older_than: timedelta) -> builtins.list[str]:
         """Remove files of uploads that were never finished (see `ObjectStore.clean_partial`)."""
         check_prefix(prefix)
         limit = time.time() - older_than.total_seconds()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator
     from datetime import datetime, timedelta
 
@@ -77,7 +78,7 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; removing what is not there is no error."""
 
-    def clean_partial(self, prefix: str, older_than: timedelta) -> list[str]:
+    def clean_partial(self, prefix: str, older_than: timedelta) -> builtins.list[str]:
         """Remove uploads below `prefix` that were begun longer ago than `older_than` and never finished.
 
         Returns:
