@@ -1,0 +1,415 @@
+"""The model put together: multispectral bands in, hyperspectral product with its explanation and its doubts out.
+
+Space first (`model.fusion` brings the twelve bands to 10 m), then spectra (`model.unfolding`); the two steps commute wherever the
+gains are constant, which is the spectral-spatial duality. What is stored is what is judged: the 172 bands, the residual and the
+consistency are computed from the stored integers of the coefficients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+import torch
+
+from model import fusion
+from model.errors import InvalidImage, UnknownPlatform
+from model.explain import (
+    DETAIL_STEP,
+    GAIN_STEP,
+    SCORE_STEP,
+    SHARE_STEP,
+    Explanation,
+    explanation_layers,
+)
+from model.inference import CELL, GRANULE, HALO, Halo, choose_device
+from model.layers import NODATA, Layer
+from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
+from model.parameters import Parameters, read_weights
+from model.residual import RESIDUAL_STEP, Residual, residual, residual_layers
+from model.subspace import REFLECTANCE_STEP, STORED_LIMIT, Basis, compact_layers, hsi_layers
+from model.uncertainty import (
+    INFLATION_STEP,
+    SIGMA_STEP,
+    GroupUncertainty,
+    channel_sigma,
+    uncertainty_layers,
+)
+from model.unfolding import Posterior, SpectralPosterior
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from model.card import ModelCard
+
+BLOCK: Final[int] = 192
+"""Edge of the pieces the 172 bands are expanded in; kept windows start at its multiples, so pieces never shift."""
+
+
+@dataclass(frozen=True)
+class Multispectral:
+    """The twelve bands of a window with its halo."""
+
+    b10: NDArray[np.float32]
+    """(4, h, w) B02 B03 B04 B08 surface reflectance, nan = nodata; h and w multiples of 6."""
+    b20: NDArray[np.float32]
+    """(6, h / 2, w / 2) B05 B06 B07 B8A B11 B12."""
+    b60: NDArray[np.float32]
+    """(2, h / 6, w / 6) B01 B09."""
+    platform: str
+    """``sentinel-2a``, ``sentinel-2b`` or ``sentinel-2c``."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Everything the model says about the kept part of a window. Integers decode by the model's layers."""
+
+    hsi: NDArray[np.int16]
+    """(172, h, w) reflectance."""
+    compact: NDArray[np.int16]
+    """(k, h, w) subspace coefficients."""
+    uncertainty: NDArray[np.int16]
+    """(9, h, w) uncertainty layers."""
+    explanation: NDArray[np.int16]
+    """(28, h, w) explanation layers."""
+    residual_10: NDArray[np.int16]
+    """(4, h, w) residuals of the 10 m bands."""
+    residual_20: NDArray[np.int16]
+    """(6, h / 2, w / 2) residuals of the 20 m bands."""
+    residual_60: NDArray[np.int16]
+    """(2, h / 6, w / 6) residuals of the 60 m bands."""
+    out_of_domain: NDArray[np.bool_]
+    """(h, w) valid pixels unlike anything the statistics were made from."""
+    low_consistency: NDArray[np.bool_]
+    """(h, w) valid pixels of which some source band is not met within noise."""
+    totals: dict[str, float] = field(default_factory=dict)
+    """Sums over the valid pixels, to be added up over windows and given to `SpectralModel.quality`."""
+
+
+class SpectralModel(Protocol):
+    """What the rest of the house needs of a model."""
+
+    card: ModelCard
+    cell: int
+    halo: int
+    hsi_layers: tuple[Layer, ...]
+    compact_layers: tuple[Layer, ...]
+    uncertainty_layers: tuple[Layer, ...]
+    explanation_layers: tuple[Layer, ...]
+    residual_layers: Mapping[int, tuple[Layer, ...]]
+
+    def estimate(self, msi: Multispectral, halo: Halo) -> Estimate:
+        """Estimate the part of a window inside its halo."""
+
+    def basis(self) -> Basis:
+        """The subspace that expands the compact product."""
+
+    def channel_sigma(self, uncertainty: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Calibrated 1-sigma (172, ...) of every channel from the stored uncertainty (9, ...)."""
+
+    def quality(self, totals: Mapping[str, float]) -> Mapping[str, float]:
+        """Quality numbers of a whole product from its summed totals."""
+
+    def resimulate(self, hsi_reflectance: NDArray[np.floating], platform: str) -> NDArray[np.float64]:
+        """Source bands (12, ...) of spectra (172, ...)."""
+
+
+@dataclass(frozen=True)
+class _Platform:
+    posterior: SpectralPosterior
+    uncertainty: GroupUncertainty
+    explanation: Explanation
+    observation: torch.Tensor
+    """(12, k) bands from coefficients."""
+
+
+class DualityModel:
+    """Guided fusion and closed-form spectra behind the `SpectralModel` protocol."""
+
+    def __init__(self, parameters: Parameters, card: ModelCard, device: torch.device) -> None:
+        self.card = card
+        self.parameters = parameters
+        self.device = device
+        self.cell, self.halo = CELL, HALO
+        self.hsi_layers = hsi_layers()
+        self.compact_layers = compact_layers(parameters.steps)
+        self.uncertainty_layers = uncertainty_layers()
+        self.explanation_layers = explanation_layers()
+        self.residual_layers: Mapping[int, tuple[Layer, ...]] = residual_layers()
+        self._steps = self._tensor(parameters.steps[:, None])
+        self._expand = self._tensor(parameters.basis.components.T / REFLECTANCE_STEP)  # (172, k)
+        self._noise = self._tensor(NOISE_ABSOLUTE[:, None] ** 2), self._tensor(NOISE_RELATIVE[:, None] ** 2)
+        self._platforms = {name: self._prepare(name) for name in parameters.sensors}
+
+    def _tensor(self, array: NDArray[np.float64]) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=self.device)
+
+    def _prepare(self, name: str) -> _Platform:
+        p = self.parameters
+        sensor = p.sensors[name]
+        observation = sensor.responses @ p.basis.components.T
+        posterior = SpectralPosterior(sensor.prior, observation, self.device)
+        return _Platform(
+            posterior,
+            GroupUncertainty(posterior, p.basis, p.floor, p.calibration),
+            Explanation(posterior, p.basis, sensor.responses),
+            self._tensor(observation),
+        )
+
+    def platform(self, name: str) -> _Platform:
+        """The prepared matrices of a platform; raises `UnknownPlatform`."""
+        try:
+            return self._platforms[name]
+        except KeyError:
+            raise UnknownPlatform(
+                f"no spectral responses for platform {name!r}; the weights hold {', '.join(self._platforms)}"
+            ) from None
+
+    def basis(self) -> Basis:
+        """The subspace: ``hsi = mean + compact_values @ components`` within 2 DN."""
+        return self.parameters.basis
+
+    def channel_sigma(self, uncertainty: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Calibrated 1-sigma of every channel.
+
+        Args:
+            uncertainty: (9, ...) stored uncertainty layers.
+
+        Returns:
+            (172, ...) reflectance, nan = nodata.
+        """
+        return channel_sigma(uncertainty, self.parameters.calibration.profile)
+
+    def resimulate(self, hsi_reflectance: NDArray[np.floating], platform: str) -> NDArray[np.float64]:
+        """What the sensor would see of spectra: responses x spectra; B01 by its regression on the channels.
+
+        Args:
+            hsi_reflectance: (172, ...) reflectance.
+            platform: platform name.
+
+        Returns:
+            (12, ...) reflectance.
+        """
+        self.platform(platform)
+        return np.tensordot(self.parameters.sensors[platform].responses, hsi_reflectance, axes=1)
+
+    @torch.inference_mode()
+    def estimate(self, msi: Multispectral, halo: Halo) -> Estimate:
+        """Estimate the part of a window inside its halo.
+
+        Args:
+            msi: the twelve bands with their halo.
+            halo: pixels to leave out on each side, multiples of 6.
+
+        Returns:
+            The estimate of the inner part.
+
+        Raises:
+            InvalidImage: if shapes, types or the halo do not fit.
+            UnknownPlatform: if the weights hold no responses for the platform.
+        """
+        platform = self.platform(msi.platform)
+        check_image(msi, halo)
+        b10, b20, b60 = (
+            torch.where(torch.isfinite(t), t, torch.nan)
+            for t in (torch.as_tensor(a).to(self.device) for a in (msi.b10, msi.b20, msi.b60))
+        )
+        fused = fusion.fuse(b10, b20, b60)
+        shape = fused.valid.shape
+        posterior = platform.posterior(fused.bands.reshape(12, -1))
+        stored = (posterior.coefficients / self._steps).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
+        simulated = (platform.observation @ (stored * self._steps)).view(12, *shape)
+        residuals = {m: residual(source, simulated, fused.valid, m) for m, source in ((10, b10), (20, b20), (60, b60))}
+        return self._assemble(platform, fused, posterior, stored, simulated, residuals, halo)
+
+    def _assemble(
+        self,
+        platform: _Platform,
+        fused: fusion.Fused,
+        posterior: Posterior,
+        stored: torch.Tensor,
+        simulated: torch.Tensor,
+        residuals: dict[int, Residual],
+        halo: Halo,
+    ) -> Estimate:
+        height, width = fused.valid.shape
+
+        def inner(image: torch.Tensor, ratio: int = 1) -> torch.Tensor:
+            left, top, right, bottom = (side // ratio for side in halo)
+            return image[..., top : height // ratio - bottom, left : width // ratio - right]
+
+        def kept(flat: torch.Tensor) -> torch.Tensor:
+            return inner(flat.view(*flat.shape[:-1], height, width)).reshape(*flat.shape[:-1], -1)
+
+        valid = inner(fused.valid)
+        void = ~valid
+        y, s, w = kept(fused.bands.view(12, -1)), kept(posterior.scale), kept(posterior.weights)
+        z = y / s
+        coefficients = inner(stored.view(-1, height, width)).contiguous()
+        sigma, inflation = platform.uncertainty(z, w, s, kept(fused.detail20.flatten()), kept(fused.detail60.flatten()))
+        score = kept(posterior.distance) / self.parameters.calibration.distance_limit
+        chi2 = self._chi2(y, kept(simulated.view(12, -1)))
+        measured = platform.explanation.measured(w)
+        explanation = torch.cat(
+            [
+                measured / SHARE_STEP,
+                platform.explanation.attribution(z, w) / SHARE_STEP,
+                kept(fused.gains.reshape(4, -1)) / GAIN_STEP,
+                kept(fused.detail20.flatten())[None] / DETAIL_STEP,
+                score[None] / SCORE_STEP,
+                chi2[None] / SCORE_STEP,
+            ]
+        )
+        uncertainty = torch.cat([sigma / SIGMA_STEP, inflation[None] / INFLATION_STEP])
+        within = _within(residuals, inner, valid)
+        outside = (score.view(valid.shape) > 1.0) & valid
+        totals = _totals(valid, outside, within, sigma, measured[0], residuals, inner)
+        return Estimate(
+            hsi=self._bands(coefficients, void),
+            compact=_integers(coefficients, void),
+            uncertainty=_integers(uncertainty.view(-1, *valid.shape), void),
+            explanation=_integers(explanation.view(-1, *valid.shape), void),
+            residual_10=_integers(inner(residuals[10].value) / RESIDUAL_STEP, None),
+            residual_20=_integers(inner(residuals[20].value, 2) / RESIDUAL_STEP, None),
+            residual_60=_integers(inner(residuals[60].value, 6) / RESIDUAL_STEP, None),
+            out_of_domain=outside.cpu().numpy(),
+            low_consistency=(~within & valid).cpu().numpy(),
+            totals=totals,
+        )
+
+    def _chi2(self, y: torch.Tensor, simulated: torch.Tensor) -> torch.Tensor:
+        """Reduced chi-square (N,) of fused bands against the product, B01 left out."""
+        absolute, relative = self._noise
+        square = (y - simulated).square() / (absolute + relative * y.square())
+        return square[1:].mean(dim=0)
+
+    def _bands(self, coefficients: torch.Tensor, void: torch.Tensor) -> NDArray[np.int16]:
+        """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece."""
+        _, height, width = coefficients.shape
+        out = np.empty((self._expand.shape[0], height, width), dtype=np.int16)
+        for row in range(0, height, BLOCK):
+            for column in range(0, width, BLOCK):
+                part = np.s_[row : row + BLOCK, column : column + BLOCK]
+                piece = coefficients[:, part[0], part[1]]
+                values = self._expand @ (piece.reshape(len(piece), -1) * self._steps)
+                values = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
+                values.masked_fill_(void[part].reshape(1, -1), NODATA)
+                out[:, part[0], part[1]] = values.view(-1, *piece.shape[1:]).cpu().numpy()
+        return out
+
+    def quality(self, totals: Mapping[str, float]) -> Mapping[str, float]:
+        """Quality numbers of a product.
+
+        Args:
+            totals: the sum of `Estimate.totals` over its windows.
+
+        Returns:
+            ``valid_pixels``, ``resimulation_rmse`` (reflectance, all bands but B01 at native resolution), ``within_noise_fraction``,
+            ``mean_uncertainty`` (reflectance), ``out_of_domain_fraction``, ``low_consistency_fraction``, ``measured_fraction``;
+            only the count where nothing is valid.
+        """
+        n = totals.get("valid", 0.0)
+        if n <= 0:
+            return {"valid_pixels": 0.0}
+        return {
+            "valid_pixels": n,
+            "resimulation_rmse": float(np.sqrt(totals["residual_squares"] / max(totals["residual_count"], 1.0))),
+            "within_noise_fraction": totals["within_noise"] / n,
+            "mean_uncertainty": totals["sigma"] / n,
+            "out_of_domain_fraction": totals["out_of_domain"] / n,
+            "low_consistency_fraction": 1.0 - totals["within_noise"] / n,
+            "measured_fraction": totals["measured"] / n,
+        }
+
+
+def check_image(msi: Multispectral, halo: Halo) -> None:
+    """Refuse arrays that cannot be a Sentinel-2 window.
+
+    Raises:
+        InvalidImage: with what was found and what was expected.
+    """
+    for name, array, bands, ratio in (("b10", msi.b10, 4, 1), ("b20", msi.b20, 6, 2), ("b60", msi.b60, 2, 6)):
+        if array.ndim != 3 or array.dtype != np.float32:
+            raise InvalidImage(f"{name} is {array.ndim}-dimensional {array.dtype}; expected (bands, h, w) float32")
+        if array.shape[0] != bands:
+            raise InvalidImage(f"{name} has {array.shape[0]} bands; expected {bands} in wavelength order")
+        expected = tuple(size // ratio for size in msi.b10.shape[1:])
+        if array.shape[1:] != expected:
+            raise InvalidImage(
+                f"{name} has {array.shape[1:]} pixels; expected {expected} for b10 of {msi.b10.shape[1:]}"
+            )
+    height, width = msi.b10.shape[1:]
+    if height % GRANULE or width % GRANULE or not height or not width:
+        raise InvalidImage(f"the window is {height} x {width} pixels; both must be positive multiples of {GRANULE}")
+    if any(side < 0 or side % GRANULE for side in halo):
+        raise InvalidImage(f"halo {tuple(halo)} must consist of multiples of {GRANULE}")
+    if halo.left + halo.right >= width or halo.top + halo.bottom >= height:
+        raise InvalidImage(f"halo {tuple(halo)} leaves nothing of a window of {height} x {width} pixels")
+
+
+def _integers(values: torch.Tensor, void: torch.Tensor | None) -> NDArray[np.int16]:
+    """Round to int16 inside +-32767; nodata where void or nan."""
+    missing = torch.isnan(values) if void is None else torch.isnan(values) | void
+    rounded = torch.nan_to_num(values, nan=0.0).round().clamp(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
+    return np.asarray(rounded.masked_fill(missing, NODATA).cpu().numpy())
+
+
+def _within(residuals: dict[int, Residual], inner: Callable[..., torch.Tensor], valid: torch.Tensor) -> torch.Tensor:
+    """(h, w) bool: the pixel's own bands and those of its parents are met within noise."""
+    within = inner(residuals[10].within)
+    for resolution in (20, 60):
+        ratio = resolution // 10
+        coarse = inner(residuals[resolution].within, ratio)
+        within = within & coarse.repeat_interleave(ratio, 0).repeat_interleave(ratio, 1)
+    return within & valid
+
+
+def _totals(
+    valid: torch.Tensor,
+    outside: torch.Tensor,
+    within: torch.Tensor,
+    sigma: torch.Tensor,
+    measured: torch.Tensor,
+    residuals: dict[int, Residual],
+    inner: Callable[..., torch.Tensor],
+) -> dict[str, float]:
+    """Sums over the valid pixels of one window."""
+    flat = valid.flatten()
+    squares = count = 0.0
+    for resolution, part in residuals.items():
+        ratio = resolution // 10
+        bands = len(part.value) - (resolution == 60)
+        squares += float(inner(part.squares, ratio).sum(dtype=torch.float64)) * bands
+        count += float(inner(part.known, ratio).sum()) * bands
+    return {
+        "valid": float(flat.sum()),
+        "out_of_domain": float(outside.sum()),
+        "within_noise": float(within.sum()),
+        "sigma": float((sigma.square().mean(dim=0).sqrt() * flat).sum(dtype=torch.float64)),
+        "measured": float((measured * flat).sum(dtype=torch.float64)),
+        "residual_squares": squares,
+        "residual_count": count,
+    }
+
+
+def load_model(path: Path | None = None, device: str = "auto") -> DualityModel:
+    """Load a model.
+
+    Args:
+        path: folder with weights and card; ``None`` for the shipped ones.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        The model, ready to estimate; one per process is enough.
+
+    Raises:
+        WeightsMissing, WeightsCorrupted, WeightsVersionMismatch: if the weights cannot be used.
+        DeviceUnavailable: if the device does not exist.
+    """
+    chosen = choose_device(device)
+    parameters, card = read_weights(path)
+    return DualityModel(parameters, card, chosen)

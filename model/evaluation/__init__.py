@@ -1,0 +1,1 @@
+"""Judging the model on files it is given."""

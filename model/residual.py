@@ -1,0 +1,82 @@
+"""Does the product still say what the sensor saw? Source bands minus the product seen through the sensor.
+
+The product's spectra are integrated with the sensor's spectral responses, brought to each band's own resolution through its
+point-spread function, and subtracted from the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from model.bands import BANDS_BY_RESOLUTION, SOURCE_BAND_NAMES
+from model.fusion import down
+from model.layers import Layer
+from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE, WITHIN_NOISE_SIGMAS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RESIDUAL_STEP: Final[float] = 1e-4
+
+ROWS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
+    {m: tuple(SOURCE_BAND_NAMES.index(name) for name in names) for m, names in BANDS_BY_RESOLUTION.items()}
+)
+"""Resolution in metres -> positions of its bands among the twelve."""
+
+
+def residual_layers() -> dict[int, tuple[Layer, ...]]:
+    """Resolution in metres -> how its stored residuals decode."""
+    return {
+        m: tuple(
+            Layer(f"residual_{name}", f"{name} minus the product seen through it", RESIDUAL_STEP) for name in names
+        )
+        for m, names in BANDS_BY_RESOLUTION.items()
+    }
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Source minus product at one resolution."""
+
+    value: torch.Tensor
+    """(bands, h, w) reflectance; nan where the source or the product is invalid."""
+    within: torch.Tensor
+    """(h, w) bool: every band but B01 agrees within noise; True where invalid."""
+    squares: torch.Tensor
+    """(h, w) mean squared residual over the bands but B01; 0 where invalid."""
+    known: torch.Tensor
+    """(h, w) bool: there is a residual."""
+
+
+def residual(source: torch.Tensor, simulated: torch.Tensor, valid: torch.Tensor, resolution: int) -> Residual:
+    """Compare one resolution's source bands with the product.
+
+    Args:
+        source: (bands, h, w) source reflectance at its own resolution, nan = nodata.
+        simulated: (12, H, W) the product seen through the responses at 10 m.
+        valid: (H, W) bool product validity at 10 m.
+        resolution: 10, 20 or 60 m.
+
+    Returns:
+        The residual and whether it is within noise.
+    """
+    rows = list(ROWS[resolution])
+    seen = simulated[rows]
+    if resolution == 10:
+        value = torch.where(valid, source - seen, torch.nan)
+    else:
+        weight = None if bool(valid.all()) else valid.to(seen.dtype)
+        value = source - down(seen, resolution // 10, weight)
+    a = torch.as_tensor(NOISE_ABSOLUTE[rows], dtype=seen.dtype, device=seen.device)[:, None, None]
+    b = torch.as_tensor(NOISE_RELATIVE[rows], dtype=seen.dtype, device=seen.device)[:, None, None]
+    judged = [i for i, row in enumerate(rows) if row != 0]
+    sigma2 = (a.square() + (b * source).square())[judged]
+    off = value[judged]
+    known = torch.isfinite(value).all(dim=0)
+    within = ~(off.square() > WITHIN_NOISE_SIGMAS**2 * sigma2).any(dim=0)
+    squares = torch.where(known, off.square().mean(dim=0), 0.0)
+    return Residual(value, within, squares, known)

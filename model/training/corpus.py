@@ -1,0 +1,156 @@
+"""What the model learns from: which file belongs to which split, its licence, and balanced draws from them.
+
+A split is left out as a whole: files of one place never stand on both sides. Each split gives a bounded number of spectra, so
+that a large scene does not outvote a small one; half as many linear mixtures and changes of illumination are added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from model.card import DataSource
+from model.errors import DataMissing
+from model.training.spectra import Spectra, read_spectra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+RESPONSE_FILE: Final[str] = "srf/s2_srf_1nm.npz"
+RESPONSE_LICENCE: Final[str] = "ESA COPE-GSEG-EOPG-TN-15-0007"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of spectra."""
+
+    path: str
+    """Below the data folder."""
+    split: str
+    """Splits are left out as a whole."""
+    licence: str
+    """As found at its source."""
+    draws: int
+    """Largest number of spectra taken from it."""
+    judges: bool
+    """Whether it is left out in turn to judge and calibrate (real scenes and field spectra; laboratory libraries are not)."""
+
+
+SOURCES: Final[tuple[SourceFile, ...]] = (
+    SourceFile("cubes/aviris_sandiego_a.npz", "san_diego", "none stated", 1500, judges=True),
+    SourceFile("cubes/aviris_sandiego_b.npz", "san_diego", "none stated (MIT repository)", 1500, judges=True),
+    SourceFile("cubes/enmap_potsdam.npz", "potsdam", "GPL-3 repository, DLR data", 3000, judges=True),
+    SourceFile("cubes/neon_idtrees_mlbs.npz", "neon_mlbs", "none stated (NEON data)", 2000, judges=True),
+    SourceFile("cubes/neon_idtrees_osbs.npz", "neon_osbs", "none stated (NEON data)", 2000, judges=True),
+    SourceFile("cubes/neon_harv_crown.npz", "neon_harv", "MIT repository", 267, judges=True),
+    SourceFile("cubes/avirisng_pycoal.npz", "pycoal", "GPL-2 repository, JPL data", 240, judges=True),
+    SourceFile("cubes/gamsberg_mine.npz", "gamsberg", "GPL-3 repository", 250, judges=True),
+    SourceFile("libraries/gamsberg_field_speclib.npz", "gamsberg", "GPL-3 repository", 27, judges=False),
+    SourceFile("libraries/bioscape_avirisng_fynbos_points.npz", "fynbos", "see source", 102, judges=True),
+    SourceFile("libraries/isofit_ecostress_snow.npz", "snow", "Apache-2.0", 500, judges=False),
+    SourceFile("libraries/isofit_ecostress_mixtures.npz", "mixtures", "Apache-2.0", 2016, judges=False),
+    SourceFile("libraries/earthlib_400_2450.npz", "earthlib", "MIT", 3000, judges=False),
+    SourceFile("libraries/usgs_splib07_av95.npz", "usgs", "public domain (USGS)", 1600, judges=False),
+)
+
+DRAWS_PER_FILE: Final[int] = 2000
+RARE_REPEATS: Final[int] = 4
+"""A file with few spectra counts at most this many times each."""
+
+ILLUMINATION_SPREAD: Final[float] = 0.3
+"""Standard deviation of the logarithm of the illumination change."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All spectra of a data folder."""
+
+    files: dict[str, Spectra]
+    """Path -> its spectra."""
+    sources: tuple[DataSource, ...]
+    """For the card."""
+
+    def split(self, name: str) -> list[Spectra]:
+        """The files of a split."""
+        return [self.files[source.path] for source in SOURCES if source.split == name]
+
+
+def judging_splits() -> tuple[str, ...]:
+    """Splits left out in turn."""
+    return tuple(dict.fromkeys(source.split for source in SOURCES if source.judges))
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_corpus(data: Path) -> Corpus:
+    """Read every source file.
+
+    Args:
+        data: folder with ``cubes/``, ``libraries/`` and ``srf/``.
+
+    Raises:
+        DataMissing: naming every file that is not there.
+    """
+    missing = [source.path for source in SOURCES if not (data / source.path).is_file()]
+    if not (data / RESPONSE_FILE).is_file():
+        missing.append(RESPONSE_FILE)
+    if missing:
+        raise DataMissing(f"{data} lacks {', '.join(missing)}; give the folder that holds cubes/, libraries/ and srf/")
+    files = {source.path: read_spectra(data / source.path) for source in SOURCES}
+    described = [
+        DataSource(
+            source.path,
+            sha256_file(data / source.path),
+            source.licence,
+            "fit, left out in turn to judge and calibrate" if source.judges else "fit",
+            source.split,
+            len(files[source.path].reflectance),
+        )
+        for source in SOURCES
+    ]
+    response = DataSource(RESPONSE_FILE, sha256_file(data / RESPONSE_FILE), RESPONSE_LICENCE, "responses", "none", 0)
+    return Corpus(files, (*described, response))
+
+
+def draw(
+    corpus: Corpus, left_out: Iterable[str], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A balanced pool of spectra.
+
+    Args:
+        corpus: everything there is.
+        left_out: splits that must not take part.
+        rng: source of randomness.
+
+    Returns:
+        (n, 172) reflectance and (n,) reflectance in B01 (nan where unknown).
+    """
+    excluded = set(left_out)
+    spectra, coastal = [], []
+    for source in SOURCES:
+        if source.split in excluded:
+            continue
+        file = corpus.files[source.path]
+        count = len(file.reflectance)
+        wanted = min(DRAWS_PER_FILE, source.draws, count * RARE_REPEATS)
+        index = rng.permutation(np.resize(rng.permutation(count), max(wanted, count)))[:wanted]
+        light = np.exp(rng.normal(0.0, ILLUMINATION_SPREAD, size=(wanted, 1)))
+        spectra.append(file.reflectance[index] * light)
+        coastal.append(file.coastal[index] * light[:, 0])
+    pool, blue = np.concatenate(spectra).astype(np.float64), np.concatenate(coastal).astype(np.float64)
+    n = len(pool) // 2
+    first, second = rng.integers(len(pool), size=(2, n))
+    part = rng.beta(0.5, 0.5, size=(n, 1))
+    mixed = part * pool[first] + (1 - part) * pool[second]
+    mixed_blue = part[:, 0] * blue[first] + (1 - part[:, 0]) * blue[second]
+    return np.concatenate([pool, mixed]), np.concatenate([blue, mixed_blue])
