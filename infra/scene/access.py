@@ -123,10 +123,13 @@ class AssetAccess:
         if self.root is None:
             raise ForbiddenAsset(f"asset {href!r} is a local path, but its source is a service on the network")
         parts = _split(href)
-        if parts.netloc not in {"", "localhost"} or "\0" in href:
-            raise ForbiddenAsset(f"asset {href!r} names another machine or holds a zero byte")
+        if parts.netloc not in {"", "localhost"}:
+            raise ForbiddenAsset(f"asset {href!r} names another machine; expected a path below {self.root}")
         root = self.root.resolve()
-        path = (root / (unquote(parts.path) if parts.scheme else href)).resolve()
+        try:
+            path = (root / (unquote(parts.path) if parts.scheme else href)).resolve()
+        except (OSError, ValueError) as error:  # a zero byte, a ring of links
+            raise ForbiddenAsset(f"asset {href!r} is no path: {error}") from error
         if not path.is_relative_to(root):
             raise ForbiddenAsset(f"asset {href!r} leads outside the source's folder {self.root}")
         return Location(str(path), href, remote=False)
@@ -180,6 +183,8 @@ def _keys(settings: StacSourceSettings) -> dict[str, str]:
 
 
 def _split(href: str) -> Any:
+    if not href.isprintable():  # urlsplit would drop line breaks silently
+        raise ForbiddenAsset(f"asset {href!r} holds control characters")
     try:
         return urlsplit(href)
     except ValueError as error:

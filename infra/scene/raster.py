@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from infra.scene.errors import AbsurdRaster, RasterUnreachable, UnreadableRaster
+from infra.scene.jpeg2000 import missing_bytes
 
 if TYPE_CHECKING:
     from infra.scene.access import Location
@@ -59,10 +61,12 @@ class BandRaster:
         self.metres = metres
         self._location = location
         self._lock = threading.Lock()
-        if not location.remote and not Path(location.path).is_file():
-            raise UnreadableRaster(f"{self._named()} does not exist or is no file")
+        if not location.remote:
+            self._check_file(Path(location.path))
         try:
-            self._dataset = DatasetReader(location.path, driver=_DRIVERS, sharing=False)
+            with warnings.catch_warnings():  # a file without a grid is refused by name when bands are aligned
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._dataset = DatasetReader(location.path, driver=_DRIVERS, sharing=False)
         except (RasterioError, ValueError) as error:
             raise self._failure("cannot be opened", error) from error
         try:
@@ -111,6 +115,13 @@ class BandRaster:
 
     def _named(self) -> str:
         return f"band {self.band} ({self._location.shown})"
+
+    def _check_file(self, path: Path) -> None:
+        if not path.is_file():
+            raise UnreadableRaster(f"{self._named()} does not exist or is no file")
+        missing = missing_bytes(path)
+        if missing:
+            raise UnreadableRaster(f"{self._named()} is truncated: at least {missing} bytes are missing at its end")
 
     def _check(self) -> None:
         dataset = self._dataset

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from pyproj import Transformer
+from rasterio.errors import NotGeoreferencedWarning
+
 from infra.settings import FolderSourceSettings, Region
 from infra.sources import Acquisition, open_source
 from model.bands import SOURCE_BANDS
-from pyproj import Transformer
-from rasterio.errors import NotGeoreferencedWarning
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 METRES = {band.name: band.resolution_m for band in SOURCE_BANDS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from infra.sources.acquisition import AcquisitionKey, SourceRevision
 from infra.sources.errors import ItemUnreadable
 from infra.sources.items import read_item
@@ -184,19 +186,15 @@ _JSON = st.recursive(
 @given(_JSON, st.sampled_from(["id", "geometry", "properties", "assets", "type", None]))
 def test_any_json_is_read_or_unreadable(value: object, place: str | None):
     candidate = item(**{"s2:product_uri": NAME}) | {place: value} if place else value
-    try:
-        read_item(candidate, "a")
-    except ItemUnreadable as problem:
-        assert str(problem)
+    with contextlib.suppress(ItemUnreadable):  # nothing else may come out
+        assert read_item(candidate, "a").source == "a"
 
 
 @given(_JSON, st.sampled_from(["B02", "scl", "nir"]), st.sampled_from(["eo:bands", "bands", "raster:bands", "gsd"]))
 def test_any_asset_is_read_or_unreadable(value: object, key: str, place: str):
     candidate = item(assets={key: {"href": "b.tif", place: value}}, **{"s2:product_uri": NAME})
-    try:
-        read_item(candidate, "a")
-    except ItemUnreadable as problem:
-        assert key in str(problem)
+    with contextlib.suppress(ItemUnreadable):  # nothing else may come out
+        assert read_item(candidate, "a").source == "a"
 
 
 @given(
@@ -204,10 +202,8 @@ def test_any_asset_is_read_or_unreadable(value: object, key: str, place: str):
 )
 def test_any_property_is_read_or_unreadable(key: str, value: object):
     properties = {"platform": "sentinel-2a", "grid:code": "MGRS-29UPU", key: value}
-    try:
-        read_item(item(**properties), "a", sensed_from_datetime=True)
-    except ItemUnreadable as problem:
-        assert str(problem)
+    with contextlib.suppress(ItemUnreadable):  # nothing else may come out
+        assert read_item(item(**properties), "a", sensed_from_datetime=True).source == "a"
 
 
 def test_newest_baseline_then_newest_generation_wins():
@@ -220,7 +216,7 @@ def test_newest_baseline_then_newest_generation_wins():
         SourceRevision("05.09", late, "v"),
         SourceRevision("05.11", early, "u"),
     ]
-    assert sorted(reversed(ordered)) == ordered
+    assert sorted([*ordered[3:], *ordered[:3]]) == ordered
     assert ordered[-1] > ordered[0]
     assert SourceRevision("05.10", None, "a") > SourceRevision("05.9", None, "a")
 

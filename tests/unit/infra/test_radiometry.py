@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from infra.scene.errors import RadiometryContradiction, RadiometryUnknown, SceneRefused
 from infra.scene.radiometry import decide_radiometry
-from infra.sources.acquisition import Acquisition
 from infra.sources.items import read_item
 from model.bands import SOURCE_BAND_NAMES
+
+if TYPE_CHECKING:
+    from infra.sources.acquisition import Acquisition
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 APPLIED = "earthsearch:boa_offset_applied"
@@ -76,6 +81,13 @@ def test_flag_of_an_unknown_collection_is_not_trusted():
         decide_radiometry(acquisition("0509", collection="somebody-s-copy", **{APPLIED: True}))
 
 
+def test_refusals_are_rejections_at_the_radiometry_gate():
+    for error in (RadiometryContradiction, RadiometryUnknown):
+        assert issubclass(error, SceneRefused)
+        assert error.gate == "radiometry"
+        assert not error.transient
+
+
 def test_flag_that_is_no_truth_value_is_refused():
     with pytest.raises(RadiometryUnknown, match="'yes'"):
         decide_radiometry(acquisition("0509", collection="sentinel-2-l2a", **{APPLIED: "yes"}))
@@ -92,7 +104,7 @@ def test_offset_neither_applied_nor_declared_is_a_contradiction():
 
 
 def test_name_and_stated_baseline_must_agree():
-    with pytest.raises(RadiometryContradiction, match="'02.14'"):
+    with pytest.raises(RadiometryContradiction, match=r"'02\.14'"):
         decide_radiometry(acquisition("0511", **{"s2:processing_baseline": "02.14"}))
 
 
@@ -140,9 +152,7 @@ def test_every_answer_is_one_of_the_two_or_a_refusal(baseline: str, offset: floa
     flags = {} if flag is None else {APPLIED: flag}
     try:
         scale, found = decided(baseline, declare, "sentinel-2-l2a", **flags)
-    except SceneRefused as refusal:
-        assert refusal.gate == "radiometry"
-        assert not refusal.transient
+    except (RadiometryContradiction, RadiometryUnknown):
         return
     assert scale == 1e-4
     assert found in {0.0, -0.1}

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from infra.scene import Window, open_scene
 from infra.settings import FolderSourceSettings
 from infra.sources import Acquisition, Unreadable, open_source
@@ -101,7 +102,8 @@ def test_newest_of_the_items_own_times_counts(scene):
     assert found(scene)[0].published == datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def test_items_in_subfolders_name_their_assets_from_there(scene, tmp_path):
+@pytest.mark.usefixtures("scene")
+def test_items_in_subfolders_name_their_assets_from_there(tmp_path):
     settings = FolderSourceSettings(name="parent", path=tmp_path)
     [one] = open_source(settings).search(made.region(), LONG_AGO)
     assert one.assets["B02"].href == "items/B02.tif"
