@@ -1,0 +1,154 @@
+"""The page's pictures seen from above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from infra.preview.colour import scene_limits
+from infra.preview.mosaic import state_colours
+from infra.preview.quality import FLAGS, TRUSTED_COLOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from infra.preview.mosaic import Mosaic
+    from infra.preview.typical import TypicalPixel
+
+_KM_PER_PIXEL: Final = 0.01
+_NODATA: Final = "#e4e4e4"
+_NARROWEST: Final = 0.08
+"""Smallest reflectance range that a picture's contrast is spread over."""
+_SMALLEST_RESIDUAL_SCALE: Final = 0.005
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The product's size on the ground."""
+
+    width: int
+    """10 m pixels."""
+    height: int
+    """10 m pixels."""
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top in km from the upper left corner."""
+        return 0.0, self.width * _KM_PER_PIXEL, self.height * _KM_PER_PIXEL, 0.0
+
+    def middle_of(self, position: int) -> tuple[float, float]:
+        """Return the middle of a pixel, km right of and below the upper left corner."""
+        row, column = divmod(position, self.width)
+        return (column + 0.5) * _KM_PER_PIXEL, (row + 0.5) * _KM_PER_PIXEL
+
+
+def draw_colour(
+    axes: Axes, ground: Ground, reflectance: NDArray[np.float32], title: str, *, shared_stretch: bool
+) -> None:
+    """Draw three planes as red, green and blue.
+
+    Args:
+        axes: Where.
+        ground: The product's size.
+        reflectance: (3, H, W) float32, nan = no data.
+        title: What the picture is.
+        shared_stretch: One contrast for all planes, which keeps hues true; else one for each.
+    """
+    limits = (
+        [scene_limits(reflectance, narrowest=_NARROWEST)] * 3
+        if shared_stretch
+        else [scene_limits(plane, narrowest=_NARROWEST) for plane in reflectance]
+    )
+    shown = np.stack(
+        [(plane - low) / (high - low) for plane, (low, high) in zip(reflectance, limits, strict=True)], axis=-1
+    )
+    known = np.isfinite(shown).all(axis=-1)
+    shown = np.clip(np.where(known[..., None], shown, 0.0), 0.0, 1.0) ** (1 / 1.4)
+    picture = np.concatenate([shown, known[..., None]], axis=-1)
+    _show(axes, ground, picture)
+    stretch = f"{limits[0][0]:.2f} to {limits[0][1]:.2f}" if shared_stretch else "each with its own contrast"
+    detail = f"reflectance {stretch}" if shared_stretch else stretch
+    axes.set_title(f"{title}\n", fontsize=13, fontweight="bold", loc="left", pad=4)
+    axes.text(0, 1.012, detail, transform=axes.transAxes, fontsize=10, color="#444444", va="bottom")
+
+
+def mark_pixels(axes: Axes, ground: Ground, typical: Sequence[TypicalPixel]) -> None:
+    """Number the pixels whose spectra are shown."""
+    for number, one in enumerate(typical, start=1):
+        x, y = ground.middle_of(int(one.pixel.position[0]))
+        axes.plot(x, y, marker="s", markersize=5, markerfacecolor="none", markeredgecolor="white", markeredgewidth=1.5)
+        axes.annotate(
+            str(number),
+            (x, y),
+            xytext=(8, 8),
+            textcoords="offset points",
+            fontsize=10,
+            fontweight="bold",
+            color="white",
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle,pad=0.25", "facecolor": one.colour, "edgecolor": "white", "linewidth": 1},
+            annotation_clip=False,
+        )
+
+
+def draw_residual(figure: Figure, axes: Axes, ground: Ground, residual: NDArray[np.float32]) -> None:
+    """Draw the RMS over the source bands of source minus re-simulation, (H, W) float32 reflectance."""
+    known = residual[np.isfinite(residual)]
+    top = max(_SMALLEST_RESIDUAL_SCALE, float(np.percentile(known, 99.0)) if known.size else 0.0)
+    picture = _show(axes, ground, residual, cmap="cividis", vmin=0.0, vmax=top)
+    _title(axes, "Residual", "RMS of source bands minus the product seen by the sensor")
+    inset = axes.inset_axes((0.0, -0.155, 1.0, 0.03))
+    bar = figure.colorbar(picture, cax=inset, orientation="horizontal", extend="max")
+    bar.set_label("reflectance", fontsize=10)
+    bar.ax.tick_params(labelsize=9)
+
+
+def draw_state(axes: Axes, ground: Ground, mosaic: Mosaic) -> None:
+    """Draw which pixels are valid, trusted, or flagged and why."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    colours = state_colours()
+    palette = ListedColormap(list(colours))
+    _show(axes, ground, mosaic.state(), cmap=palette, vmin=-1.5, vmax=len(colours) - 1.5, interpolation="nearest")
+    valid = mosaic.valid_pixels / (ground.width * ground.height)
+    _title(axes, "Validity", f"{_percent(valid)} of the pixels have data")
+    shares = mosaic.flag_shares()
+    entries = [Patch(facecolor=TRUSTED_COLOUR, edgecolor="#888888", label="no flag")]
+    entries += [
+        Patch(facecolor=flag.colour, edgecolor="#888888", label=f"{flag.label} {_percent(share)}")
+        for flag, share in zip(FLAGS, shares, strict=True)
+        if share > 0
+    ]
+    axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(-0.02, -0.08), fontsize=9.5, frameon=False, ncols=2)
+
+
+def _show(axes: Axes, ground: Ground, picture: NDArray[Any], **style: Any) -> Any:
+    axes.set_facecolor(_NODATA)
+    shown = axes.imshow(picture, extent=ground.extent, aspect="equal", **style)
+    axes.set_anchor("N")
+    axes.tick_params(labelsize=9)
+    axes.locator_params(nbins=5)
+    axes.set_xlabel("km", fontsize=10)
+    return shown
+
+
+def _title(axes: Axes, title: str, detail: str) -> None:
+    axes.set_title(f"{title}\n", fontsize=13, fontweight="bold", loc="left", pad=4)
+    axes.text(0, 1.012, detail, transform=axes.transAxes, fontsize=10, color="#444444", va="bottom")
+
+
+def _percent(share: float) -> str:
+    """Write a share so that little is told from nothing, and nearly all from all."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    return f"{share:.1%}".replace("%", " %")
