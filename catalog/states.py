@@ -1,10 +1,10 @@
 """The states of a scene and the moves between them: the one table that decides what may happen.
 
 A scene is *discovered* by a watcher and *claimed* by one worker, which holds it by a lease. While the worker computes,
-the scene is *processing*. It ends *published*, or *rejected* by a gate. An error makes it *failed*: tried again after a
-pause when the cause may pass, until its attempts are used up and it is *quarantined*, as is what can never work. A lease
-that ends returns a claimed or processing scene to *discovered*: that is how a dead worker is noticed. A published scene
-becomes *superseded* when a newer processing of the same acquisition is published over the same region.
+the scene is *processing*. It ends *published*, or *rejected* by a gate. An error makes it *failed*: tried again after
+a pause when the cause may pass, until its attempts are used up and it is *quarantined*, as is what can never work. A
+lease that ends returns a claimed or processing scene to *discovered*: that is how a dead worker is noticed. A
+published scene becomes *superseded* when a newer processing of the same acquisition is published over its region.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class ItemRecord(Base):
     north: Mapped[float] = mapped_column(Float(53))
     version: Mapped[int]
     product_revision: Mapped[str] = mapped_column(String(32))
-    scene_id: Mapped[int] = mapped_column(_BIG, ForeignKey("scenes.id"))
+    scene_id: Mapped[int | None] = mapped_column(_BIG, ForeignKey("scenes.id"))
     body: Mapped[dict[str, Any]]
     """The item without its band lists; `catalog.items.hydrate` puts them back."""
 

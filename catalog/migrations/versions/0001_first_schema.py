@@ -130,7 +130,7 @@ def upgrade() -> None:
         sa.Column("north", sa.Float(precision=53), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("product_revision", sa.String(length=32), nullable=False),
-        sa.Column("scene_id", BIG, nullable=False),
+        sa.Column("scene_id", BIG, nullable=True),
         sa.Column("body", DOCUMENT, nullable=False),
         sa.ForeignKeyConstraint(
             ["collection"],

@@ -1,0 +1,158 @@
+"""The collection: what the product is and is not, the bands once, extents kept current by every publication."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from catalog.assets import ASSET_KINDS, COG
+from catalog.bands import hsi_bands, raster_fields
+from catalog.items import EXTENSIONS, PREFIX
+from model.bands import CENTRE_NM, CHANNELS, PLATFORMS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.settings import Settings
+    from model.card import ModelCard
+
+_RENDER: Final = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
+_SCIENTIFIC: Final = "https://stac-extensions.github.io/scientific/v1.0.0/schema.json"
+_ITEM_ONLY: Final = ("file/", "product/", "version/", "mgrs/", "grid/", "sat/", "view/", "processing/", "projection/")
+
+DESCRIPTION: Final = """\
+Hyperspectral surface reflectance **estimated** from Sentinel-2 L2A: 172 channels, 462-2398 nm, 10 m, with calibrated
+uncertainty and an explanation of every spectrum.
+
+**What it is not.** These spectra are not measured. Sentinel-2 has 12 bands; 97 of the 172 channels lie where it has
+none, and there the estimate is what surfaces of similar bands usually look like. A narrow absorption that no band sees
+cannot be found in this product, however plausible the curve. Read `uncertainty`, `explanation` (measured fraction) and
+`qa` before drawing a conclusion; pixels marked out of domain must not be used.
+
+Contains modified Copernicus Sentinel data [{years}].
+"""
+
+
+def build_collection(settings: Settings, card: ModelCard) -> dict[str, Any]:
+    """Write the collection as it is before its first item.
+
+    Args:
+        settings: Name the collection and who runs it.
+        card: The model's card: platforms, version, limits.
+
+    Returns:
+        The collection; extent and summaries are completed by every publication.
+    """
+    extensions = [url for url in EXTENSIONS if not any(part in url for part in _ITEM_ONLY)]
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": [*extensions, _RENDER, _SCIENTIFIC],
+        "id": settings.collection_id,
+        "title": "ExplainS2A hyperspectral reflectance, 172 bands, 10 m",
+        "description": DESCRIPTION.format(years="year of the item"),
+        "license": "other",
+        "keywords": ["hyperspectral", "Sentinel-2", "reflectance", "estimated", "uncertainty", "explainable"],
+        "providers": [
+            {"name": "ESA / Copernicus", "roles": ["licensor"], "url": "https://sentinels.copernicus.eu"},
+            {"name": settings.provider_name, "roles": ["producer", "processor", "host"]},
+        ],
+        "extent": {"spatial": {"bbox": [[-180.0, -90.0, 180.0, 90.0]]}, "temporal": {"interval": [[None, None]]}},
+        "sci:publications": [
+            {"citation": "ExplainS2A: explainable spectral-spatial duality model, arXiv:2604.19007, 2026 (the method)"}
+        ],
+        "summaries": {
+            "platform": list(PLATFORMS),
+            "instruments": ["msi"],
+            "gsd": [10, 20, 60],
+            PREFIX + "model": [f"{card.name} {card.version}"],
+            PREFIX + "wavelength_range_nm": {"minimum": float(CENTRE_NM.min()), "maximum": float(CENTRE_NM.max())},
+        },
+        PREFIX + "limits": list(card.limits),
+        PREFIX + "reliability": _reliability(card),
+        "item_assets": _item_assets(),
+        "renders": _renders(),
+        "links": [
+            {
+                "rel": "license",
+                "href": "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
+                "title": "Copernicus Sentinel data: free, full and open; the notice is to be kept",
+            },
+            {"rel": "cite-as", "href": "https://arxiv.org/abs/2604.19007", "title": "the method"},
+        ],
+    }
+
+
+def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the collection with its extent and summaries made to hold an item.
+
+    Args:
+        collection: The collection as stored.
+        item: An item that is being published.
+    """
+    spatial, temporal = collection["extent"]["spatial"]["bbox"][0], collection["extent"]["temporal"]["interval"][0]
+    first = temporal == [None, None]
+    west, south, east, north = item["bbox"]
+    box = [west, south, east, north]
+    if not first:
+        box = [min(spatial[0], west), min(spatial[1], south), max(spatial[2], east), max(spatial[3], north)]
+    if west > east:  # across the antimeridian: the overall box goes around the world
+        box[0], box[2] = -180.0, 180.0
+    moment = item["properties"]["datetime"]
+    times = [moment, moment] if first else [min(temporal[0], moment), max(temporal[1], moment)]
+    years = f"{times[0][:4]}-{times[1][:4]}" if times[0][:4] != times[1][:4] else times[0][:4]
+    summaries = dict(collection["summaries"])
+    for name in ("platform", "grid:code"):
+        summaries[name] = sorted({*(summaries.get(name) or ()), item["properties"][name]})
+    grade = PREFIX + "grade"
+    summaries[grade] = sorted({*(summaries.get(grade) or ()), item["properties"][grade]})
+    return {
+        **collection,
+        "description": DESCRIPTION.format(years=years),
+        "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}},
+        "summaries": summaries,
+        "updated": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+
+
+def _item_assets() -> dict[str, Any]:
+    assets = {}
+    for key, kind in ASSET_KINDS.items():
+        asset: dict[str, Any] = {
+            "type": kind.media_type,
+            "title": kind.title,
+            "description": kind.description,
+            "roles": list(kind.roles),
+        }
+        if kind.media_type == COG:
+            asset |= raster_fields(key)
+        if key == "hsi":
+            asset["bands"] = hsi_bands()
+        assets[key] = asset
+    return assets
+
+
+def _renders() -> dict[str, Any]:
+    def near(nanometres: float) -> str:
+        return min(CHANNELS, key=lambda channel: abs(channel.centre_nm - nanometres)).name
+
+    def render(title: str, *wavelengths: float) -> dict[str, Any]:
+        return {
+            "title": title,
+            "assets": ["hsi"],
+            "nodata": -32768,
+            "rescale": [[0, 4000]],
+            "bidx": [int(near(w)[1:]) for w in wavelengths],
+        }
+
+    return {
+        "true-colour": render("True colour", 665, 560, 490),
+        "false-colour": render("Near infrared", 865, 665, 560),
+        "short-wave": render("Short-wave infrared", 2200, 1610, 865),
+    }
+
+
+def _reliability(card: ModelCard) -> dict[str, Any]:
+    """Return the card's figures by wavelength, as they were measured on scenes left out."""
+    figures = card.metrics.get("reliability", {})
+    return dict(figures) if isinstance(figures, dict) else {}

@@ -1,0 +1,275 @@
+"""Publishing: one transaction, conditional on the claim, after which everybody sees the product, or nobody does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import func, select, update
+
+from catalog.collection import widen
+from catalog.items import PREFIX
+from catalog.ledger import SceneState
+from catalog.states import check_move
+from catalog.tables import (
+    AssetRecord,
+    ChangeRecord,
+    CollectionRecord,
+    ItemRecord,
+    ItemVersionRecord,
+    SceneRecord,
+    TransitionRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from catalog.ledger import Claim, Ledger
+    from catalog.session import Database
+
+logger = logging.getLogger(__name__)
+
+_HREF_BATCH = 500
+
+
+class RevisionMissing(ValueError):
+    """An item without our product revision cannot be told from another."""
+
+    transient: ClassVar[bool] = False
+
+
+class RevisionPublished(RuntimeError):
+    """This very product was published before; there is nothing to do."""
+
+    transient: ClassVar[bool] = False
+
+
+class NewerPublished(RuntimeError):
+    """A newer source revision of the same acquisition was published meanwhile; this one is not needed any more."""
+
+    transient: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became visible."""
+
+    item_id: str
+    version: int
+    superseded: tuple[int, ...]
+    """Scenes of older revisions that this one replaced."""
+
+
+def publish(
+    database: Database,
+    ledger: Ledger,
+    claim: Claim,
+    item: dict[str, Any],
+    *,
+    collection: dict[str, Any],
+    model_item: dict[str, Any],
+    model_collection: dict[str, Any],
+    on_stage: Callable[[], object] = lambda: None,
+) -> Published:
+    """Make a product visible: item, version, files, ledger, collection and change feed, together or not at all.
+
+    Args:
+        database: Where.
+        ledger: Moves the scene.
+        claim: The worker's claim; without it nothing happens.
+        item: From `catalog.items.build_item`.
+        collection: The collection as it is before its first item; used when the database has none of that id.
+        model_item: The model's own item; stored when new.
+        model_collection: Its collection; stored when new.
+        on_stage: Called when all is written and nothing is committed.
+
+    Returns:
+        The version that is visible now.
+
+    Raises:
+        ClaimLost: the claim has ended; nothing was changed.
+        NewerPublished: a newer source revision is visible already; nothing was changed.
+    """
+    revision = item["properties"].get(PREFIX + "product_revision")
+    if not revision:
+        raise RevisionMissing(f"item {item['id']} has no {PREFIX}product_revision")
+    with database.write() as session:
+        ledger.move(
+            session,
+            claim,
+            SceneState.PUBLISHED,
+            why=f"item {item['id']}",
+            item_id=item["id"],
+            product_revision=revision,
+        )
+        scene = session.get_one(SceneRecord, claim.scene_id, populate_existing=True)
+        _register_model(session, model_item, model_collection)
+        stored = _locked_collection(session, collection)
+        _refuse_older(session, scene)
+        version = _next_version(session, item, revision)
+        body = _versioned(item, version)
+        _store_version(session, body, version, revision, scene.id)
+        superseded = _supersede(session, scene, item["id"])
+        stored.body = widen(stored.body, body)
+        session.add(
+            ChangeRecord(
+                at=datetime.now(UTC),
+                kind="published",
+                collection=item["collection"],
+                item_id=item["id"],
+                version=version,
+            )
+        )
+        session.flush()
+        on_stage()
+    logger.info("published %s version %d", item["id"], version)
+    return Published(item["id"], version, superseded)
+
+
+def published_hrefs(database: Database, hrefs: Sequence[str]) -> set[str]:
+    """Return those of the addresses that some version of some item names."""
+    named: set[str] = set()
+    with database.read() as session:
+        for start in range(0, len(hrefs), _HREF_BATCH):
+            part = hrefs[start : start + _HREF_BATCH]
+            named.update(session.scalars(select(AssetRecord.href).where(AssetRecord.href.in_(part))))
+    return named
+
+
+def published_item(database: Database, collection: str, item_id: str) -> dict[str, Any] | None:
+    """Return the latest version of an item as stored, or None."""
+    with database.read() as session:
+        record = session.get(ItemRecord, (collection, item_id))
+        return record.body if record else None
+
+
+def _register_model(session: Session, item: Mapping[str, Any], collection: Mapping[str, Any]) -> None:
+    if session.get(CollectionRecord, collection["id"]) is None:
+        session.add(CollectionRecord(id=collection["id"], body=dict(collection)))
+        session.flush()
+    if session.get(ItemRecord, (collection["id"], item["id"])) is None:
+        session.add(_item_record(item, 1, item["properties"][PREFIX + "digest"][:32], scene_id=None))
+
+
+def _locked_collection(session: Session, collection: Mapping[str, Any]) -> CollectionRecord:
+    """Return the collection's row locked to the end of the transaction: publications follow one another from here.
+
+    The lock also orders the change feed: a sequence number is only taken while it is held.
+    """
+    query = select(CollectionRecord).where(CollectionRecord.id == collection["id"]).with_for_update()
+    record = session.scalars(query).one_or_none()
+    if record is None:
+        record = CollectionRecord(id=collection["id"], body=dict(collection))
+        session.add(record)
+        session.flush()
+    return record
+
+
+def _refuse_older(session: Session, scene: SceneRecord) -> None:
+    query = select(SceneRecord.baseline, SceneRecord.generated_key).where(
+        SceneRecord.acquisition == scene.acquisition,
+        SceneRecord.region == scene.region,
+        SceneRecord.state == SceneState.PUBLISHED,
+        SceneRecord.id != scene.id,
+    )
+    mine = (scene.baseline, scene.generated_key)
+    newer = [tuple(row) for row in session.execute(query) if tuple(row) > mine]
+    if newer:
+        raise NewerPublished(f"scene {scene.id} has revision {mine}; {max(newer)} is published already")
+
+
+def _next_version(session: Session, item: Mapping[str, Any], revision: str) -> int:
+    """Return the version this publication gets: the same product revision published again keeps its own."""
+    same = (ItemVersionRecord.collection == item["collection"], ItemVersionRecord.id == item["id"])
+    query = select(ItemVersionRecord.version).where(*same, ItemVersionRecord.product_revision == revision)
+    again = session.scalars(query).one_or_none()
+    if again is not None:
+        raise RevisionPublished(f"product revision {revision} of {item['id']} is version {again} already")
+    return (session.scalar(select(func.max(ItemVersionRecord.version)).where(*same)) or 0) + 1
+
+
+def _versioned(item: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Return the item with its version and the link to the one before."""
+    links = [link for link in item["links"] if link["rel"] != "predecessor-version"]
+    if version > 1:
+        before = f"./{item['id']}/versions/{version - 1}"
+        links.append({"rel": "predecessor-version", "href": before, "type": "application/geo+json"})
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    properties = {**item["properties"], "version": str(version), "updated": now}
+    return {**item, "properties": properties, "links": links}
+
+
+def _store_version(session: Session, item: dict[str, Any], version: int, revision: str, scene_id: int) -> None:
+    before = session.get(ItemRecord, (item["collection"], item["id"]))
+    if before is not None:
+        session.delete(before)
+        session.flush()
+    session.add(_item_record(item, version, revision, scene_id))
+    session.add(
+        ItemVersionRecord(
+            collection=item["collection"],
+            id=item["id"],
+            version=version,
+            product_revision=revision,
+            scene_id=scene_id,
+            published_at=datetime.now(UTC),
+            body=item,
+        )
+    )
+    session.add_all(
+        AssetRecord(href=asset["href"], collection=item["collection"], item_id=item["id"], version=version)
+        for asset in item["assets"].values()
+    )
+
+
+def _item_record(item: Mapping[str, Any], version: int, revision: str, scene_id: int | None) -> ItemRecord:
+    west, south, east, north = item["bbox"]
+    return ItemRecord(
+        collection=item["collection"],
+        id=item["id"],
+        datetime=datetime.fromisoformat(item["properties"]["datetime"]),
+        west=west,
+        south=south,
+        east=east,
+        north=north,
+        version=version,
+        product_revision=revision,
+        scene_id=scene_id,
+        body=json.loads(json.dumps(item, allow_nan=False)),
+    )
+
+
+def _supersede(session: Session, scene: SceneRecord, item_id: str) -> tuple[int, ...]:
+    """Mark every older revision of the same acquisition and region that nobody works on as replaced."""
+    query = select(SceneRecord).where(
+        SceneRecord.acquisition == scene.acquisition,
+        SceneRecord.region == scene.region,
+        SceneRecord.id != scene.id,
+        SceneRecord.state.in_([SceneState.PUBLISHED, SceneState.DISCOVERED, SceneState.FAILED, SceneState.QUARANTINED]),
+    )
+    mine, replaced = (scene.baseline, scene.generated_key), []
+    for older in session.scalars(query):
+        if (older.baseline, older.generated_key) > mine:
+            continue
+        before = SceneState(older.state)
+        check_move(before, SceneState.SUPERSEDED)
+        now = datetime.now(UTC)
+        session.execute(
+            update(SceneRecord)
+            .where(SceneRecord.id == older.id)
+            .values(state=SceneState.SUPERSEDED, reason=f"replaced by scene {scene.id}", changed_at=now)
+            .execution_options(synchronize_session=False)
+        )
+        session.add(
+            TransitionRecord(
+                scene_id=older.id, at=now, before=before, after=SceneState.SUPERSEDED, actor="publishing",
+                why=f"scene {scene.id} published {item_id} from a newer source revision",
+            )
+        )  # fmt: skip
+        replaced.append(older.id)
+    return tuple(replaced)
