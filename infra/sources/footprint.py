@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import shapely
-from shapely.geometry import Polygon, box, mapping
+from shapely.geometry import MultiPolygon, Polygon, box
 from shapely.ops import unary_union
 
 if TYPE_CHECKING:
@@ -34,5 +35,5 @@ def outline(positions: Sequence[tuple[float, float]]) -> dict[str, Any]:
     if not parts:
         msg = "the outline encloses no area"
         raise ValueError(msg)
-    geometry: dict[str, Any] = mapping(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts))
+    geometry: dict[str, Any] = json.loads(shapely.to_geojson(parts[0] if len(parts) == 1 else MultiPolygon(parts)))
     return geometry
