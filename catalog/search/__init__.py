@@ -1,0 +1,1 @@
+"""Searching items: SQL narrows, shapely decides, keyset tokens page."""
