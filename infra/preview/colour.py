@@ -70,12 +70,12 @@ def scene_limits(reflectance: NDArray[np.floating], *, narrowest: float) -> tupl
         narrowest: Smallest distance between the two, so that noise on snow or water is not blown up to colour.
 
     Returns:
-        The 1st and 99th percentile, widened to `narrowest`; (0, `narrowest`) when nothing is known.
+        The 1st and 99th percentile, the lower at most half of the higher (so that snow stays bright), widened to
+        `narrowest`; (0, `narrowest`) when nothing is known.
     """
     known = reflectance[np.isfinite(reflectance)]
     if not known.size:
         return 0.0, narrowest
     low, high = (float(value) for value in np.percentile(known, (1.0, 99.0)))
-    lacking = max(0.0, narrowest - (high - low))
-    low = max(min(low, 0.0), low - lacking / 2)
+    low = min(low, high / 2)
     return low, max(high, low + narrowest)

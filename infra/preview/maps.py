@@ -9,7 +9,7 @@ import numpy as np
 
 from infra.preview.colour import scene_limits
 from infra.preview.mosaic import state_colours
-from infra.preview.quality import FLAGS, TRUSTED_COLOUR
+from infra.preview.quality import FLAGS, NODATA_COLOUR, TRUSTED_COLOUR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from infra.preview.typical import TypicalPixel
 
 _KM_PER_PIXEL: Final = 0.01
-_NODATA: Final = "#e4e4e4"
-_NARROWEST: Final = 0.08
+_NARROWEST: Final = 0.12
 """Smallest reflectance range that a picture's contrast is spread over."""
 _SMALLEST_RESIDUAL_SCALE: Final = 0.005
 
@@ -74,19 +73,19 @@ def draw_colour(
     _show(axes, ground, picture)
     stretch = f"{limits[0][0]:.2f} to {limits[0][1]:.2f}" if shared_stretch else "each with its own contrast"
     detail = f"reflectance {stretch}" if shared_stretch else stretch
-    axes.set_title(f"{title}\n", fontsize=13, fontweight="bold", loc="left", pad=4)
-    axes.text(0, 1.012, detail, transform=axes.transAxes, fontsize=10, color="#444444", va="bottom")
+    _title(axes, title, detail)
 
 
 def mark_pixels(axes: Axes, ground: Ground, typical: Sequence[TypicalPixel]) -> None:
     """Number the pixels whose spectra are shown."""
+    _, right, bottom, _ = ground.extent
     for number, one in enumerate(typical, start=1):
         x, y = ground.middle_of(int(one.pixel.position[0]))
         axes.plot(x, y, marker="s", markersize=5, markerfacecolor="none", markeredgecolor="white", markeredgewidth=1.5)
         axes.annotate(
             str(number),
             (x, y),
-            xytext=(8, 8),
+            xytext=(11 if x < 0.9 * right else -11, 11 if y > 0.1 * bottom else -11),
             textcoords="offset points",
             fontsize=10,
             fontweight="bold",
@@ -94,24 +93,31 @@ def mark_pixels(axes: Axes, ground: Ground, typical: Sequence[TypicalPixel]) -> 
             ha="center",
             va="center",
             bbox={"boxstyle": "circle,pad=0.25", "facecolor": one.colour, "edgecolor": "white", "linewidth": 1},
-            annotation_clip=False,
         )
 
 
-def draw_residual(figure: Figure, axes: Axes, ground: Ground, residual: NDArray[np.float32]) -> None:
-    """Draw the RMS over the source bands of source minus re-simulation, (H, W) float32 reflectance."""
+def draw_residual(figure: Figure, axes: Axes, below: Axes, ground: Ground, residual: NDArray[np.float32]) -> None:
+    """Draw the RMS over the source bands of source minus re-simulation, and its scale below.
+
+    Args:
+        figure: The page.
+        axes: Where.
+        below: Where the colour scale goes.
+        ground: The product's size.
+        residual: (H, W) float32 reflectance, nan = not known.
+    """
     known = residual[np.isfinite(residual)]
     top = max(_SMALLEST_RESIDUAL_SCALE, float(np.percentile(known, 99.0)) if known.size else 0.0)
     picture = _show(axes, ground, residual, cmap="cividis", vmin=0.0, vmax=top)
-    _title(axes, "Residual", "RMS of source bands minus the product seen by the sensor")
-    inset = axes.inset_axes((0.0, -0.155, 1.0, 0.03))
-    bar = figure.colorbar(picture, cax=inset, orientation="horizontal", extend="max")
-    bar.set_label("reflectance", fontsize=10)
+    _title(axes, "Residual", "source bands minus the product as the sensor sees it")
+    bar = figure.colorbar(picture, cax=below, orientation="horizontal", extend="max")
+    bar.set_label("RMS over the bands, reflectance", fontsize=10)
     bar.ax.tick_params(labelsize=9)
+    bar.ax.locator_params(nbins=5)
 
 
-def draw_state(axes: Axes, ground: Ground, mosaic: Mosaic) -> None:
-    """Draw which pixels are valid, trusted, or flagged and why."""
+def draw_state(axes: Axes, below: Axes, ground: Ground, mosaic: Mosaic) -> None:
+    """Draw which pixels are valid, trusted, or flagged and why, and the colours' meaning below."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
@@ -122,20 +128,25 @@ def draw_state(axes: Axes, ground: Ground, mosaic: Mosaic) -> None:
     _title(axes, "Validity", f"{_percent(valid)} of the pixels have data")
     shares = mosaic.flag_shares()
     entries = [Patch(facecolor=TRUSTED_COLOUR, edgecolor="#888888", label="no flag")]
+    if valid < 1:
+        entries.append(Patch(facecolor=NODATA_COLOUR, edgecolor="#888888", label="no data"))
     entries += [
         Patch(facecolor=flag.colour, edgecolor="#888888", label=f"{flag.label} {_percent(share)}")
         for flag, share in zip(FLAGS, shares, strict=True)
         if share > 0
     ]
-    axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(-0.02, -0.08), fontsize=9.5, frameon=False, ncols=2)
+    below.legend(handles=entries, loc="upper left", fontsize=9.5, frameon=False, borderpad=0, borderaxespad=0)
+    below.set_axis_off()
 
 
 def _show(axes: Axes, ground: Ground, picture: NDArray[Any], **style: Any) -> Any:
-    axes.set_facecolor(_NODATA)
+    axes.set_facecolor(NODATA_COLOUR)
     shown = axes.imshow(picture, extent=ground.extent, aspect="equal", **style)
-    axes.set_anchor("N")
+    axes.set_anchor("NW")
     axes.tick_params(labelsize=9)
-    axes.locator_params(nbins=5)
+    longest = max(ground.width, ground.height)
+    axes.locator_params(axis="x", nbins=max(1, round(5 * ground.width / longest)))
+    axes.locator_params(axis="y", nbins=max(1, round(5 * ground.height / longest)))
     axes.set_xlabel("km", fontsize=10)
     return shown
 

@@ -25,10 +25,18 @@ _DPI: Final = 110
 _WIDTH: Final = 17.0
 """Inches, as all sizes here."""
 _LEFT, _RIGHT = 0.85, 0.35
-_TOP: Final = 0.3
+_TOP: Final = 0.2
+_NOTICE: Final = 0.5
+_TITLE: Final = 0.48
 _LINE: Final = 0.27
-_TITLE: Final = 0.5
-_MAP_ROW: Final = 4.6
+_MAP_GAP: Final = 0.75
+_MAP_WIDTH: Final = (_WIDTH - _LEFT - _RIGHT - 3 * _MAP_GAP) / 4
+_FLATTEST, _TALLEST = 1.0, 4.6
+"""Heights of the row of maps for very wide and very tall products."""
+_MAP_KEY: Final = 0.55
+"""From the maps down to their scale and colours."""
+_KEY_LINE: Final = 0.19
+_KEY_LINES: Final = 4
 _SPECTRA_ROW: Final = 2.75
 _RELIABILITY_ROW: Final = 2.6
 _GAP: Final = 0.95
@@ -50,15 +58,21 @@ class _Layout:
     """Where the rows of the page begin, inches from its top."""
 
     header_lines: int
+    map_row: float
+    """Height of the maps, inches."""
     spectra_rows: int
 
     @property
     def maps(self) -> float:
-        return _TOP + _TITLE + self.header_lines * _LINE + 0.55
+        return _TOP + _NOTICE + _TITLE + self.header_lines * _LINE + 0.55
+
+    @property
+    def keys(self) -> float:
+        return self.maps + self.map_row + _MAP_KEY
 
     @property
     def spectra(self) -> float:
-        return self.maps + _MAP_ROW + _GAP
+        return self.keys + _KEY_LINES * _KEY_LINE + 1.0
 
     @property
     def reliability(self) -> float:
@@ -98,8 +112,9 @@ def render_page(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = max(1, -(-len(typical) // _SPECTRA_COLUMNS))
-    layout = _Layout(len(header.lines), rows)
+    width, height = size
+    map_row = min(max(_MAP_WIDTH * height / width, _FLATTEST), _TALLEST)
+    layout = _Layout(len(header.lines), map_row, max(1, -(-len(typical) // _SPECTRA_COLUMNS)))
     figure = Figure(figsize=(_WIDTH, layout.height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     _draw_header(figure, layout, header)
@@ -117,38 +132,36 @@ def _draw_header(figure: Figure, layout: _Layout, header: PreviewHeader) -> None
     def write(text: str, top: float, **style: Any) -> None:
         figure.text(_LEFT / _WIDTH, 1 - top / layout.height, text, va="top", parse_math=False, **style)
 
-    write(header.title, _TOP, fontsize=20, fontweight="bold")
-    for position, line in enumerate(header.lines):
-        write(line, _TOP + _TITLE + position * _LINE, fontsize=12, color="#222222")
     figure.text(
-        1 - _RIGHT / _WIDTH,
-        1 - _TOP / layout.height,
+        0.5,
+        1 - (_TOP + 0.18) / layout.height,
         NOTICE,
-        ha="right",
-        va="top",
-        fontsize=12,
+        ha="center",
+        va="center",
+        fontsize=12.5,
         fontweight="bold",
         bbox={"boxstyle": "round,pad=0.4", "facecolor": "#fff3cd", "edgecolor": "#b58900"},
     )
+    write(header.title, _TOP + _NOTICE, fontsize=19, fontweight="bold")
+    for position, line in enumerate(header.lines):
+        write(line, _TOP + _NOTICE + _TITLE + position * _LINE, fontsize=12, color="#222222")
 
 
 def _draw_maps(
     figure: Figure, layout: _Layout, size: tuple[int, int], mosaic: Mosaic, typical: Sequence[TypicalPixel]
 ) -> None:
-    gap = 0.75
-    width = (_WIDTH - _LEFT - _RIGHT - 3 * gap) / 4
-    axes = [
-        figure.add_axes(layout.box(layout.maps, _LEFT + position * (width + gap), width, _MAP_ROW))
-        for position in range(4)
-    ]
+    lefts = [_LEFT + position * (_MAP_WIDTH + _MAP_GAP) for position in range(4)]
+    axes = [figure.add_axes(layout.box(layout.maps, left, _MAP_WIDTH, layout.map_row)) for left in lefts]
+    scale = figure.add_axes(layout.box(layout.keys, lefts[2], _MAP_WIDTH, 0.13))
+    key = figure.add_axes(layout.box(layout.keys, lefts[3], _MAP_WIDTH, _KEY_LINES * _KEY_LINE))
     ground = maps.Ground(*size)
     reflectance = mosaic.reflectance()
     maps.draw_colour(axes[0], ground, reflectance[[1, 2, 3]], "True colour", shared_stretch=True)
     maps.draw_colour(axes[1], ground, reflectance[[0, 1, 2]], "Near infrared, red, green", shared_stretch=False)
     maps.mark_pixels(axes[0], ground, typical)
-    maps.draw_residual(figure, axes[2], ground, mosaic.residual())
-    maps.draw_state(axes[3], ground, mosaic)
-    axes[0].set_ylabel("km from the upper edge", fontsize=11)
+    maps.draw_residual(figure, axes[2], scale, ground, mosaic.residual())
+    maps.draw_state(axes[3], key, ground, mosaic)
+    axes[0].set_ylabel("km", fontsize=10)
 
 
 def _draw_spectra(
@@ -169,7 +182,7 @@ def _draw_spectra(
         spectra.draw_spectrum(axes, position + 1, one, one_sigma)
         if column == 0:
             axes.set_ylabel("surface reflectance", fontsize=11)
-    spectra.draw_legend(figure, 1 - (layout.spectra - 0.62) / layout.height)
+    spectra.draw_legend(figure, 1 - (layout.spectra - 0.68) / layout.height)
 
 
 def _draw_reliability(figure: Figure, layout: _Layout, reliability: Reliability) -> None:

@@ -23,7 +23,7 @@ FLAGS: Final = (
     Flag(1 << 2, "cloud shadow", "#3b3b3b"),
     Flag(1 << 5, "saturated", "#f0e442"),
     Flag(1 << 6, "out of domain", "#d55e00"),
-    Flag(1 << 7, "disagrees with source bands", "#cc79a7"),
+    Flag(1 << 7, "differs from its source bands", "#cc79a7"),
 )
 """Where several are set, the first is drawn. Colours: Okabe and Ito's set for all kinds of colour vision, and greys."""
 
@@ -31,4 +31,4 @@ CLOUD_BITS: Final = FLAGS[0].bit | FLAGS[1].bit
 SATURATED_BIT: Final = FLAGS[2].bit
 TRUSTED_COLOUR: Final = "#cfe3f1"
 """Valid pixels without any flag."""
-NODATA_COLOUR: Final = "#ffffff"
+NODATA_COLOUR: Final = "#e4e4e4"

@@ -31,6 +31,7 @@ _LARGEST_STEP_NM: Final = 30.0
 
 _LIMITS_NM: Final = (400.0, 2450.0)
 _MARKERS: Final = {10: "o", 20: "s", 60: "^"}
+_MIXED: Final = {60: " (sees the surroundings too)"}
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,12 @@ def draw_legend(figure: Figure, bottom: float) -> None:
     entries = [
         Line2D([], [], color="#333333", lw=1.8, label="estimated spectrum"),
         Patch(facecolor="#333333", alpha=0.25, label=f"90 % interval (± {INTERVAL_SIGMAS} σ)"),
-        *(point(marker, f"source band at {metres} m") for metres, marker in _MARKERS.items()),
-        point("^", "B01: outside the product's wavelengths", "white"),
+        *(point(marker, f"source, {metres} m{_MIXED.get(metres, '')}") for metres, marker in _MARKERS.items()),
+        point("^", "B01, outside the product's range", "white"),
         Patch(facecolor="#eeeeee", edgecolor="#bbbbbb", hatch="//", label="water vapour: no channels"),
     ]
     figure.legend(
-        handles=entries, loc="center", bbox_to_anchor=(0.5, bottom), ncols=len(entries), fontsize=10.5, frameon=False,
+        handles=entries, loc="center", bbox_to_anchor=(0.5, bottom), ncols=len(entries), fontsize=10.2, frameon=False,
         handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
 
@@ -106,10 +107,10 @@ def draw_sigma(axes: Axes, reliability: Reliability) -> None:
         axes.plot(CENTRE_NM[run], reliability.mean_sigma[run], color="#0072b2", lw=1.8)
     _dress(axes)
     _mark_source_bands(axes)
-    axes.set_ylim(0.0, max(1e-3, 1.1 * float(reliability.high_sigma.max()), 1.1 * float(reliability.mean_sigma.max())))
-    axes.set_ylabel("1 σ, reflectance", fontsize=11)
-    axes.set_title("Uncertainty: mean over the scene, shaded: 10th to 90th percentile of pixels", fontsize=12,
-                   fontweight="bold", loc="left")  # fmt: skip
+    top = max(float(reliability.high_sigma.max()), float(reliability.mean_sigma.max()), 1e-3)
+    axes.set_ylim(0.0, 1.12 * top)
+    axes.set_ylabel("reflectance", fontsize=11)
+    _caption(axes, "Uncertainty", "1 σ, mean over the scene; shaded: 10th to 90th percentile; grey bars: source bands")
 
 
 def draw_measured_fraction(axes: Axes, reliability: Reliability) -> None:
@@ -122,10 +123,11 @@ def draw_measured_fraction(axes: Axes, reliability: Reliability) -> None:
         axes.plot(CENTRE_NM[run], reliability.measured_fraction[run], color="#00664a", lw=1.8)
     _dress(axes)
     _mark_source_bands(axes)
-    axes.set_ylim(0.0, 1.05)
-    axes.set_ylabel("measured fraction, 0 to 1", fontsize=11)
-    axes.set_title("Seen by the sensor (1) or filled in from known spectra (0)", fontsize=12, fontweight="bold",
-                   loc="left")  # fmt: skip
+    axes.set_ylim(0.0, 1.1)
+    axes.set_ylabel("fraction", fontsize=11)
+    _caption(
+        axes, "Measured fraction", "1: seen by the sensor; 0: filled in from known spectra; grey bars: source bands"
+    )
 
 
 def _draw_source(axes: Axes, source: NDArray[np.float32]) -> None:
@@ -155,7 +157,7 @@ def _mark_source_bands(axes: Axes) -> None:
     """Show along the top edge which wavelengths the sensor's bands cover."""
     for band in SOURCE_BANDS:
         span = (band.centre_nm - band.fwhm_nm / 2, band.fwhm_nm)
-        axes.broken_barh([span], (0.955, 0.045), transform=axes.get_xaxis_transform(), facecolors="#777777", zorder=3)
+        axes.broken_barh([span], (0.94, 0.06), transform=axes.get_xaxis_transform(), facecolors="#777777", zorder=3)
 
 
 def _reflectance_limits(
@@ -170,10 +172,16 @@ def _reflectance_limits(
 
 
 def _name(axes: Axes, number: int, one: TypicalPixel) -> None:
-    share = "" if one.share is None else f"  {_share(one.share)} of the clear pixels"
     flagged = [flag.label for flag in FLAGS if int(one.pixel.qa[0]) & flag.bit]
-    axes.set_title(f"{number}  {one.label}", fontsize=12, fontweight="bold", loc="left", color=one.colour)
-    axes.set_title("; ".join((share, *flagged)).strip("; "), fontsize=10, loc="right", color="#444444")
+    told = [] if one.share is None else [f"{_share(one.share)} of the clear pixels"]
+    if flagged:
+        told.append(f"this pixel: {', '.join(flagged)}")
+    _caption(axes, f"{number}  {one.label}", "; ".join(told), one.colour)
+
+
+def _caption(axes: Axes, title: str, detail: str, colour: str = "black") -> None:
+    axes.set_title(f"{title}\n", fontsize=12.5, fontweight="bold", loc="left", color=colour, pad=3)
+    axes.text(0, 1.015, detail, transform=axes.transAxes, fontsize=10, color="#444444", va="bottom")
 
 
 def _share(share: float) -> str:

@@ -29,14 +29,25 @@ def ndvi(source: Reflectances) -> NDArray[np.float32]:
     return _index(source["B08"], source["B04"])
 
 
+def _ndsi(source: Reflectances) -> NDArray[np.float32]:
+    """Return the snow index of B03 and B11. Hall et al. 1995, Remote Sens. Environ. 54, 127."""
+    return _index(source["B03"], source["B11"])
+
+
 def _is_snow(source: Reflectances) -> NDArray[np.bool_]:
-    # NDSI with a brightness limit, which keeps water out. Hall et al. 1995, Remote Sens. Environ. 54, 127.
-    return (_index(source["B03"], source["B11"]) >= 0.4) & (source["B03"] >= 0.25) & (source["B8A"] >= 0.2)
+    return (_ndsi(source) >= 0.4) & (source["B03"] >= 0.25) & (source["B8A"] >= 0.2)
 
 
 def _is_water(source: Reflectances) -> NDArray[np.bool_]:
-    # NDWI, McFeeters 1996, Int. J. Remote Sens. 17, 1425; the two limits keep shaded snow and roofs out.
-    return (_index(source["B03"], source["B8A"]) >= 0.1) & (source["B8A"] < 0.1) & (source["B11"] < 0.05)
+    # Black in all 10 m bands, as brown lakes are up to the shore; or NDWI (McFeeters 1996, Int. J. Remote Sens. 17,
+    # 1425) for turbid water, with limits that keep shaded snow and roofs out.
+    black = (source["B08"] < 0.04) & (source["B02"] < 0.06) & (ndvi(source) < 0.5)
+    turbid = (_index(source["B03"], source["B8A"]) >= 0.1) & (source["B8A"] < 0.1) & (source["B11"] < 0.05)
+    return black | (turbid & (source["B02"] < 0.12))
+
+
+def _is_dim_snow(source: Reflectances) -> NDArray[np.bool_]:
+    return (_ndsi(source) >= 0.4) & (source["B03"] >= 0.08) & (ndvi(source) < 0.5)
 
 
 def _is_bare(source: Reflectances) -> NDArray[np.bool_]:
@@ -56,7 +67,8 @@ class Surface:
 
 SURFACES: Final = (
     Surface("snow", _is_snow, "#56b4e9"),
-    Surface("water", _is_water, "#0072b2"),
+    Surface("water or deep shade", _is_water, "#0072b2"),
+    Surface("snow in shade or under trees", _is_dim_snow, "#6a5acd"),
     Surface("dense vegetation", lambda s: (ndvi(s) >= 0.7) & (s["B8A"] >= 0.28), "#009e73"),
     Surface("dense vegetation, dark", lambda s: ndvi(s) >= 0.7, "#00664a"),
     Surface("open vegetation", lambda s: ndvi(s) >= 0.4, "#8f8a00"),

@@ -10,6 +10,8 @@ import numpy as np
 from infra.preview.colour import fixed_stretch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from infra.preview.mosaic import Mosaic
 
 
@@ -26,10 +28,9 @@ def render_thumbnail(mosaic: Mosaic, edge: int) -> bytes:
     from matplotlib.image import imsave
 
     longest = max(mosaic.shape)
-    colours = np.moveaxis(mosaic.reflectance()[1:], 0, -1)
+    colours = np.moveaxis(mosaic.reflectance()[1:], 0, -1).astype(np.float64)
     if longest > edge:
-        rows, columns = (_nearest(length, edge / longest) for length in mosaic.shape)
-        colours = colours[rows][:, columns]
+        colours = _shrunk(colours, edge / longest)
     else:
         factor = edge // longest
         colours = colours.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -39,7 +40,12 @@ def render_thumbnail(mosaic: Mosaic, edge: int) -> bytes:
     return picture.getvalue()
 
 
-def _nearest(length: int, ratio: float) -> np.ndarray:
-    """Return which of `length` cells to draw when only `ratio` of them fit, evenly spread."""
-    size = max(1, round(length * ratio))
-    return np.minimum(((np.arange(size) + 0.5) * length / size).astype(np.intp), length - 1)
+def _shrunk(colours: NDArray[np.float64], ratio: float) -> NDArray[np.float64]:
+    """Return the means of the known cells of (H, W, 3) over fewer, larger ones; nan where none is known."""
+    known = np.isfinite(colours)
+    total, count = np.where(known, colours, 0.0), known.astype(np.float64)
+    for axis in (0, 1):
+        size = max(1, round(colours.shape[axis] * ratio))
+        starts = np.arange(size) * colours.shape[axis] // size
+        total, count = (np.add.reduceat(plane, starts, axis=axis) for plane in (total, count))
+    return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST_SHOWN: Final = 6
 _FEWEST_SHOWN: Final = 3
+_SMALLEST_SHARE: Final = 0.005
+"""Of the clear pixels; rarer surfaces are shown only where there are few others."""
 _PER_SURFACE: Final = 256
 _OVERALL: Final = 2048
 _EXTREMES: Final = (("brightest", 0.98, "#cc79a7"), ("darkest", 0.02, "#555555"))
@@ -63,9 +65,14 @@ class TypicalPixels:
         frequent = sorted(
             (position for position, reservoir in enumerate(self._by_surface) if reservoir.kept is not None),
             key=lambda position: (-self._by_surface[position].offered, position),
-        )[:MOST_SHOWN]
+        )
+        shown = [
+            position
+            for rank, position in enumerate(frequent)
+            if rank < _FEWEST_SHOWN or self._by_surface[position].offered >= _SMALLEST_SHARE * seen
+        ]
         found = []
-        for position in sorted(frequent):
+        for position in sorted(shown[:MOST_SHOWN]):
             reservoir, surface = self._by_surface[position], SURFACES[position]
             if reservoir.kept is not None:
                 middle = reservoir.kept.take(_middle(reservoir.kept.source))
