@@ -91,9 +91,9 @@ def bench_writer(
         progress: Told what is being done.
 
     Returns:
-        Figures of both, prefixed ``writer_`` and ``gdal_``: core-seconds, wall seconds, MB/s of raw pixels per core, file
-        size, compression ratio (overviews counted), peak resident memory; whether both files hold the scene's values;
-        and the ratios.
+        Figures of both, prefixed ``writer_`` and ``gdal_``: core-seconds, wall seconds, MB/s of raw pixels per core,
+        file size, compression ratio (overviews counted), peak resident memory; whether both files hold the scene's
+        values; and the ratios.
     """
     tell = progress or (lambda _text: None)
     with tempfile.TemporaryDirectory(prefix="bench-writer-", dir=folder) as name:

@@ -58,7 +58,7 @@ class Seaweed:
         arguments = [
             "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
             "-master.volumeSizeLimitMB=256", "-volume.max=0", "-filer", "-s3", f"-s3.config={config}",
-            "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.preStopSeconds=0",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-volume.preStopSeconds=0",
             *(f"-{name}={port}" for name, port in self._ports.items()),
         ]  # fmt: skip
         with (self.folder / "weed.log").open("ab") as log:

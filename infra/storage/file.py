@@ -75,7 +75,7 @@ class FileStore:
         path = self._path(key)
         if path.exists():
             raise ObjectExists(f"{key} exists already in {self.url}; finished files are never overwritten")
-        return FileUpload(key, path, head_size)
+        return FileUpload(key, path, head_size, root=self._root)
 
     def put(self, key: str, data: bytes, *, content_type: str) -> StoredObject:
         """Store a small object at once (see `ObjectStore.put`)."""
@@ -114,7 +114,7 @@ class FileStore:
             return
         except OSError as error:
             raise named_error(error, f"deleting {key}") from error
-        self._prune(path.parent)
+        _prune(path.parent, self._root)
 
     def clean_partial(self, prefix: str, older_than: timedelta) -> builtins.list[str]:
         """Remove files of uploads that were never finished (see `ObjectStore.clean_partial`)."""
@@ -127,7 +127,7 @@ class FileStore:
                 if mark and path.stat().st_mtime <= limit:
                     path.unlink()
                     removed.append(self._key(path.with_name(name)))
-                    self._prune(path.parent)
+                    _prune(path.parent, self._root)
         return removed
 
     def gdal_path(self, key: str) -> str:
@@ -158,30 +158,23 @@ class FileStore:
             return None  # removed since it was seen
         return StoredObject(self._key(path), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
-    def _prune(self, folder: Path) -> None:
-        while folder != self._root and self._root in folder.parents:
-            try:
-                folder.rmdir()
-            except OSError:
-                return  # not empty, or gone already
-            folder = folder.parent
-
 
 class FileUpload:
     """A file that grows beside its final name and is linked to it when whole."""
 
-    def __init__(self, key: str, path: Path, head_size: int) -> None:
+    def __init__(self, key: str, path: Path, head_size: int, *, root: Path) -> None:
         """Open the partial file.
 
         Args:
             key: The object's key, for messages.
             path: The file's final name.
             head_size: Bytes kept free at its start.
+            root: Folder above which nothing is removed.
 
         Raises:
             StorageError: the folder cannot be made or written to.
         """
-        self._key, self._path, self._head_size = key, path, head_size
+        self._key, self._path, self._head_size, self._root = key, path, head_size, root
         self._partial = path.with_name(f"{path.name}{PARTIAL_MARK}{secrets.token_hex(8)}")
         try:
             self._descriptor = _open_new(self._partial)
@@ -218,7 +211,7 @@ class FileUpload:
         return StoredObject(self._key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def abort(self) -> None:
-        """Close and remove the partial file; the linked file stays."""
+        """Close and remove the partial file and folders left empty; a linked file stays."""
         if not self._open:
             return
         self._open = False
@@ -226,6 +219,7 @@ class FileUpload:
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             self._partial.unlink()
+        _prune(self._path.parent, self._root)
 
     def _ensure_open(self) -> None:
         if not self._open:
@@ -250,6 +244,16 @@ def _open_new(path: Path) -> int:
         logger.debug("the folder of %s was removed while it was created; trying once more", path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, flags, 0o644)
+
+
+def _prune(folder: Path, root: Path) -> None:
+    """Remove folders below the root that became empty."""
+    while folder != root and root in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty, or gone already
+        folder = folder.parent
 
 
 def _sync_folder(folder: Path) -> None:

@@ -73,7 +73,7 @@ class ObjectStore(Protocol):
         """Describe an object; None when there is none."""
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """List the finished objects whose key starts with `prefix`, in key order."""
+        """List the finished objects whose key starts with `prefix`."""
 
     def delete(self, key: str) -> None:
         """Remove an object; removing what is not there is no error."""

@@ -59,9 +59,9 @@ class S3Store:
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Read bytes of an object (see `ObjectStore.get`)."""
-        end = "" if length is None else start + length - 1
         if length == 0:
             return b""
+        end = "" if length is None else start + length - 1
         try:
             data: bytes = self._client.call(
                 "get_object", f"reading {key}", read=True, Bucket=self._bucket, Key=self._full(key),
