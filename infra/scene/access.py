@@ -30,7 +30,7 @@ _BASE_OPTIONS: Final[Mapping[str, Any]] = {
     "GDAL_HTTP_MAX_RETRY": "4",
     "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds, doubled by GDAL after each try, with jitter
     "CPL_VSIL_CURL_USE_HEAD": "YES",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",  # a failure must not be remembered beyond the open file
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsicurl?:/vsis3/",  # a failure must not be remembered beyond the open file
 }
 
 _SAFE_PATH: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]+")
@@ -47,6 +47,8 @@ class Location:
     """What messages show; never holds a credential."""
     remote: bool
     """Whether reading it may fail for reasons that pass."""
+    signed: bool = False
+    """Whether it is read with a token that expires; a refusal may then pass, too."""
 
 
 class _Keys(Session):  # type: ignore[misc]  # rasterio ships no types
@@ -112,7 +114,7 @@ class AssetAccess:
             )
         if parts.scheme == "s3":
             return Location(f"/vsis3/{parts.netloc}{parts.path}", href, remote=True)
-        return Location(self._curl(href), href, remote=True)
+        return Location(self._curl(href), href, remote=True, signed=bool(self.signed_collection))
 
     def _curl(self, url: str) -> str:
         if not self.signed_collection:

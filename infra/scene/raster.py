@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import warnings
@@ -20,6 +21,8 @@ from infra.scene.jpeg2000 import missing_bytes
 if TYPE_CHECKING:
     from infra.scene.access import Location
 
+logger = logging.getLogger(__name__)
+
 Stored = NDArray[np.integer[Any]]
 """Stored values as a file holds them."""
 
@@ -37,8 +40,14 @@ _DTYPES: Final = {"uint16", "int16", "uint8"}
 _PERMANENT_HTTP: Final = re.compile(r"\b(40[0-79]|41\d|42[0-8]|451)\b")
 """Answers that asking again does not change; 408 and 429 do pass."""
 
+_REFUSED_HTTP: Final = re.compile(r"\b40[13]\b")
+"""Refusals, which pass where a token has expired or the signing service was down."""
+
 _NETWORK: Final = re.compile(r"HTTP|CURL|curl|timed? ?out|resolve|[Cc]onnect|Range downloading|request")
 """What GDAL says when the network, not the file, is at fault."""
+
+
+_ADDRESS: Final = re.compile(r"'?(/vsi|https?:)\S*")
 
 
 class BandRaster:
@@ -63,12 +72,7 @@ class BandRaster:
         self._lock = threading.Lock()
         if not location.remote:
             self._check_file(Path(location.path))
-        try:
-            with warnings.catch_warnings():  # a file without a grid is refused by name when bands are aligned
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._dataset = DatasetReader(location.path, driver=_DRIVERS, sharing=False)
-        except (RasterioError, ValueError) as error:
-            raise self._failure("cannot be opened", error) from error
+        self._dataset = self._open()
         try:
             self._check()
         except BaseException:
@@ -101,17 +105,37 @@ class BandRaster:
         if left >= right or top >= bottom:
             return out
         inside = out[top - row : bottom - row, left - column : right - column]
-        try:
-            with self._lock:
-                inside[:] = self._dataset.read(1, window=RasterWindow(left, top, right - left, bottom - top))
-        except (RasterioError, ValueError) as error:
-            raise self._failure("cannot be read; it may be truncated or corrupt", error) from error
+        with self._lock:
+            inside[:] = self._read(RasterWindow(left, top, right - left, bottom - top))
         return out
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._dataset.close()
+
+    def _open(self) -> DatasetReader:
+        try:
+            with warnings.catch_warnings():  # a file without a grid is refused by name when bands are aligned
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                return DatasetReader(self._location.path, driver=_DRIVERS, sharing=False)
+        except (RasterioError, ValueError) as error:
+            raise self._failure("cannot be opened", error) from error
+
+    def _read(self, window: RasterWindow) -> Stored:
+        """Read a window; a remote file is opened afresh once, which heals it or tells network from corruption."""
+        for last in (not self._location.remote, True):
+            try:
+                stored: Stored = self._dataset.read(1, window=window)
+            except (RasterioError, ValueError) as error:
+                if last:
+                    raise self._failure("cannot be read; it may be truncated or corrupt", error) from error
+                logger.info("%s: reading failed, opening it again", self._named())
+                self._dataset.close()
+                self._dataset = self._open()
+            else:
+                return stored
+        raise AssertionError  # the loop returns or raises
 
     def _named(self) -> str:
         return f"band {self.band} ({self._location.shown})"
@@ -141,12 +165,14 @@ class BandRaster:
     def _failure(self, what: str, error: Exception) -> UnreadableRaster:
         said = _chain(error)
         message = f"{self._named()} {what}: {said}"
-        transient = self._location.remote and _NETWORK.search(said) and not _PERMANENT_HTTP.search(said)
+        passes = _NETWORK.search(said) and not _PERMANENT_HTTP.search(said)
+        refused = self._location.signed and _REFUSED_HTTP.search(said)
+        transient = self._location.remote and (passes or refused)
         return RasterUnreachable(message) if transient else UnreadableRaster(message)
 
 
 def _chain(error: BaseException) -> str:
-    """Return what GDAL said, innermost last, without anything that follows a question mark in an address."""
+    """Return what GDAL said, innermost last, without addresses: they may be signed, and words in them mislead."""
     said: list[str] = []
     current: BaseException | None = error
     while current is not None:
@@ -154,4 +180,4 @@ def _chain(error: BaseException) -> str:
         if text and text not in said:
             said.append(text)
         current = current.__cause__
-    return re.sub(r"\?\S+", "?...", "; ".join(said))
+    return _ADDRESS.sub("the file", "; ".join(said))

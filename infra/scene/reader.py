@@ -15,6 +15,7 @@ from infra.scene.errors import MissingBand, UnknownPlatform
 from infra.scene.grid import ALIGNMENT
 from infra.scene.radiometry import NODATA_DN, SATURATED_DN, decide_radiometry
 from infra.scene.raster import BandRaster
+from infra.scene.secrecy import guard_gdal_logs
 from infra.sources.acquisition import SCENE_CLASSES
 from model.bands import BANDS_BY_RESOLUTION, PLATFORMS, SOURCE_BAND_NAMES, SOURCE_BANDS
 
@@ -203,6 +204,7 @@ def open_scene(acquisition: Acquisition, source: SourceSettings) -> Scene:
         )
     radiometry = decide_radiometry(acquisition)
     access = asset_access(source)
+    guard_gdal_logs()
     with ExitStack() as opened, access.environment():
         rasters = {}
         for name, metres in _files(acquisition):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.sources.acquisition import AcquisitionKey, SourceRevision
@@ -61,6 +61,7 @@ def test_other_names_are_none(text: str):
     assert parse_product_name(text) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=90))
 def test_no_text_breaks_the_parsers(text: str):
     assert parse_product_name(text) is None or text.startswith("S2")
@@ -183,6 +184,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_JSON, st.sampled_from(["id", "geometry", "properties", "assets", "type", None]))
 def test_any_json_is_read_or_unreadable(value: object, place: str | None):
     candidate = item(**{"s2:product_uri": NAME}) | {place: value} if place else value
@@ -190,6 +192,7 @@ def test_any_json_is_read_or_unreadable(value: object, place: str | None):
         assert read_item(candidate, "a").source == "a"
 
 
+@settings(deadline=None)
 @given(_JSON, st.sampled_from(["B02", "scl", "nir"]), st.sampled_from(["eo:bands", "bands", "raster:bands", "gsd"]))
 def test_any_asset_is_read_or_unreadable(value: object, key: str, place: str):
     candidate = item(assets={key: {"href": "b.tif", place: value}}, **{"s2:product_uri": NAME})
@@ -197,6 +200,7 @@ def test_any_asset_is_read_or_unreadable(value: object, key: str, place: str):
         assert read_item(candidate, "a").source == "a"
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["sat:relative_orbit", "eo:cloud_cover", "view:sun_elevation", "platform", "mgrs:utm_zone"]), _JSON
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.scene.errors import RadiometryContradiction, RadiometryUnknown, SceneRefused
@@ -142,6 +142,7 @@ def test_item_that_says_nothing_at_all_is_refused():
         decide_radiometry(read_item(item, "made", sensed_from_datetime=True))
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["0205", "0301", "0400", "0511", "9999"]),
     st.sampled_from([None, 0, -0.1]),
