@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
 
-    from flows.process import Outcome
-    from flows.watch import WatchReport
+    from catalog.ledger import SceneState
+    from flows.processing import Outcome
+    from flows.watching import WatchReport
 
 _WHOLE = 100.0
 _STEP = 5.0
 """Per cent between two updates of the progress bar: a bar, not a load on the server."""
 
 
-def watch_artifact(report: WatchReport, scheduled: Sequence[str], counts: Mapping[str, int]) -> None:
+def watch_artifact(report: WatchReport, scheduled: Sequence[str], counts: Mapping[SceneState, int]) -> None:
     """Write the keyed artifact ``today``: what the last look found and where every known scene stands."""
     lines = [f"Asked {report.asked} source and region pairs.", "", "| delivered | scenes |", "| --- | ---: |"]
     lines += [f"| {outcome} | {number} |" for outcome, number in sorted(report.outcomes.items())]
@@ -36,7 +38,7 @@ def watch_artifact(report: WatchReport, scheduled: Sequence[str], counts: Mappin
 
 def progress_reporter() -> Callable[[float], None]:
     """Open a progress bar in the run's page and return what moves it (fraction done, 0-1)."""
-    artifact = create_progress_artifact(0.0, description="pixels done")
+    artifact = cast("UUID", create_progress_artifact(0.0, description="pixels done"))
     shown = 0.0
 
     def report(fraction: float) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from catalog.ledger import Ledger
+from catalog.ledger import Ledger, SceneState
+from catalog.publishing import published_item
 from catalog.session import Database, connect, migrate
-from infra.storage import ObjectStore, open_store
-
-from infra.settings import Region, Settings, load_settings
-from infra.sources import AcquisitionSource, open_source
+from infra.settings import load_settings
+from infra.sources import open_source
+from infra.storage import open_store
 
 if TYPE_CHECKING:
+    from catalog.ledger import SceneRow
+    from infra.settings import Region, Settings, SourceSettings
+    from infra.sources import AcquisitionSource
+    from infra.storage import ObjectStore
     from model.duality import SpectralModel
-
-    from infra.settings import SourceSettings
 
 
 class UnknownName(LookupError):
@@ -74,6 +76,12 @@ class Assembly:
         """Open a source by its name."""
         return open_source(self.source_settings(name))
 
+    def published_item(self, row: SceneRow) -> dict[str, Any] | None:
+        """Return the item that a scene was published as, or None."""
+        if row.item_id is None or row.state != SceneState.PUBLISHED:
+            return None
+        return published_item(self.database, self.settings.collection_id, row.item_id)
+
     def close(self) -> None:
         """Return the database's connections."""
         self.database.close()
@@ -98,4 +106,9 @@ def assemble(settings: Settings | None = None) -> Assembly:
     settings.home.mkdir(parents=True, exist_ok=True)
     migrate(settings.resolved_database_url)
     database = connect(settings.resolved_database_url)
-    return Assembly(settings, database, Ledger(database), open_store(settings.resolved_storage))
+    return Assembly(
+        settings,
+        database,
+        Ledger(database, max_attempts=settings.processing.max_attempts),
+        open_store(settings.resolved_storage),
+    )

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from infra.settings import Settings, SettingsInvalid, load_settings
@@ -77,6 +86,10 @@ def _bar() -> Progress:
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         console=err, transient=True,
     )  # fmt: skip
+
+
+def _advance(bar: Progress, task: TaskID, done: float) -> None:
+    bar.update(task, completed=done)
 
 
 @app.command()
@@ -193,7 +206,6 @@ def process(
 ) -> None:
     """Process scenes in this terminal, without Prefect."""
     from catalog.ledger import ClaimLost, NotClaimable
-
     from flows.processing import SceneFailed, process_scene
 
     failed = False
@@ -211,9 +223,7 @@ def process(
             with _bar() as bar:
                 task = bar.add_task(title, total=1.0)
                 try:
-                    outcome = process_scene(
-                        assembly, number, actor="cli", progress=lambda done, t=task: bar.update(t, completed=done)
-                    )
+                    outcome = process_scene(assembly, number, actor="cli", progress=partial(_advance, bar, task))
                 except (SceneFailed, NotClaimable, ClaimLost) as error:
                     failed = True
                     err.print(f"[red]failed[/] {title}: {error}", highlight=False)
@@ -232,6 +242,7 @@ def serve(
 ) -> None:
     """Serve the catalog as a STAC API."""
     import uvicorn
+
     from catalog.api import create_app
 
     with _assemble() as assembly:

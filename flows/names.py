@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from catalog.ledger import SceneRow
-    from infra.sources.acquisition import Acquisition
-
     from infra.settings import ProductSettings, Region
+    from infra.sources.acquisition import Acquisition
 
 PRODUCT_FORMAT: Final = "1"
 """Raised when the files of a product change their meaning for the same model, source and settings."""

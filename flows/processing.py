@@ -7,25 +7,37 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
+from catalog.collection import build_collection
 from catalog.ledger import ClaimLost
+from catalog.model_item import build_model_collection, build_model_item
+from catalog.publishing import publish
+from flows.gates import SceneFacts, evaluate_gates, first_rejection
+from flows.heartbeat import Heartbeat
+from flows.housekeeping import remove_attempt, remove_dead_attempts
+from flows.names import product_keys, product_revision
+from flows.production import BLOCK, produce, raster_files
+from flows.registration import Place, ProductRecord, file_tags, register_files
 from infra.scene import open_scene, product_window, survey
 from infra.scene.errors import SceneRefused
+from infra.scene.footprint import window_footprint
 from infra.verify import verify_cog
 
-from flows.gates import GateResult, SceneFacts, evaluate_gates, first_rejection
-from flows.heartbeat import Heartbeat
-from flows.housekeeping import remove_dead_attempts
-from flows.names import item_id, product_keys, product_revision
-from flows.production import BLOCK, produce, raster_files
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from catalog.ledger import Claim, SceneRow
-
     from flows.assembly import Assembly
+    from flows.gates import GateResult
+    from flows.names import ProductKeys
+    from flows.production import Produced, RasterFile
+    from infra.scene import Scene, Window
+    from infra.verify import FileCheck
+
+T = TypeVar("T")
+
+FINEST_METRES: Final = 10
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +115,7 @@ def process_scene(
     """
     claim = assembly.ledger.claim(scene_id, actor=actor, lease=assembly.settings.lease)
     row = assembly.ledger.scene(scene_id)
-    work = _SceneWork(assembly, claim, row, actor, on_stage, progress)
+    work = _SceneWork(assembly, claim, row, on_stage, progress)
     every = assembly.settings.processing.heartbeat_seconds
     with Heartbeat(assembly.ledger, claim, lease=assembly.settings.lease, every_seconds=every) as heartbeat:
         try:
@@ -112,7 +124,7 @@ def process_scene(
         except ClaimLost:
             raise
         except SceneRefused as refusal:
-            return work.reject(refusal.gate, str(refusal), None, None)
+            return work.reject(refusal.gate, str(refusal))
         except Exception as error:
             state = work.fail(error)
             raise SceneFailed(f"{row.tile} {row.acquisition}: {type(error).__name__}: {error} (now {state})") from error
@@ -126,11 +138,10 @@ class _SceneWork:
         assembly: Assembly,
         claim: Claim,
         row: SceneRow,
-        actor: str,
         on_stage: Callable[[Stage], object],
         progress: Callable[[float], object],
     ) -> None:
-        self._assembly, self._claim, self._row, self._actor = assembly, claim, row, actor
+        self._assembly, self._claim, self._row = assembly, claim, row
         self._on_stage, self._progress = on_stage, progress
         self._title = f"{row.tile} {row.sensed:%Y-%m-%d} {row.region}"
         self._seconds: dict[str, float] = {}
@@ -139,55 +150,128 @@ class _SceneWork:
     def run(self, heartbeat: Heartbeat) -> Outcome:
         """Open, judge, produce, verify and publish."""
         assembly, row = self._assembly, self._row
-        region = assembly.region(row.region)
-        source_settings = assembly.source_settings(row.source)
+        region, settings = assembly.region(row.region), assembly.settings
         acquisition = assembly.source(row.source).restore(row.source_item)
-        model = assembly.model
-        revision = product_revision(acquisition, region, assembly.settings.product, model.card.digest)
+        model = self._timed("loading", lambda: assembly.model)
+        revision = product_revision(acquisition, region, settings.product, model.card.digest)
         keys = product_keys(acquisition, region, revision, self._claim.token)
         self._prefix = keys.prefix
         assembly.ledger.begin(self._claim, revision)
         remove_dead_attempts(assembly, keys, revision)
 
         self._on_stage(Stage.READING)
-        began = time.monotonic()
-        with open_scene(acquisition, source_settings) as scene:
+        with open_scene(acquisition, assembly.source_settings(row.source)) as scene:
             window = product_window(scene.grid, region, BLOCK)
-            seen = survey(scene, window)
-            gates = evaluate_gates(
-                SceneFacts(seen.valid_fraction, seen.cloud_fraction, acquisition.cloud_cover, acquisition.sun_zenith),
-                region,
-                assembly.settings.gates,
+            seen = self._timed("gates", lambda: survey(scene, window))
+            facts = SceneFacts(
+                seen.valid_fraction, seen.cloud_fraction, acquisition.cloud_cover, acquisition.sun_zenith
             )
+            gates = evaluate_gates(facts, region, settings.gates)
             refusal = first_rejection(gates)
-            self._seconds["gates"] = time.monotonic() - began
             if refusal:
                 return self.reject(refusal.gate, refusal.explanation, refusal.measured, refusal.limit, gates)
             self._on_stage(Stage.WRITING)
-            tags = {
-                "ITEM": item_id(acquisition, region),
-                "PRODUCT_REVISION": revision,
-                "MODEL": f"{model.card.name} {model.card.version} {model.card.digest[:12]}",
-                "NOTICE": f"contains modified Copernicus Sentinel data {acquisition.key.sensed:%Y}",
-            }
-            files = raster_files(model, scene.grid, window, assembly.settings.product, tags)
+            files = raster_files(model, scene.grid, window, settings.product, file_tags(acquisition, region, revision))
+            made = self._produce(scene, window, files, keys, heartbeat)
+            grid = next(file.profile for file in files if file.metres == FINEST_METRES)
+            place = Place(scene.grid.crs, grid, window_footprint(scene.grid, window))
+        checks = self._timed("verify", lambda: self._verify(files, made, keys, heartbeat))
+        self._on_stage(Stage.VERIFIED)
+        record = ProductRecord(
+            acquisition, region, revision, self._title, gates, made, files, checks, place, dict(self._seconds)
+        )
+        item, summary = self._timed("registration", lambda: register_files(assembly, record, keys))
+        heartbeat.check()
+        self._on_stage(Stage.PUBLISHING)
+        self._publish(item)
+        return Outcome(
+            self._claim.scene_id,
+            self._title,
+            "published",
+            gates=gates,
+            quality=summary.quality,
+            grade=summary.grade.letter,
+            grade_reasons=summary.grade.reasons,
+            seconds=self._seconds,
+            files={asset["href"]: asset["file:size"] for asset in item["assets"].values()},
+            thumbnail=summary.thumbnail,
+            item_url=f"/collections/{item['collection']}/items/{item['id']}",
+        )
 
-            def advance(fraction: float) -> None:
-                heartbeat.check()
-                self._progress(fraction)
+    def reject(
+        self,
+        gate: str,
+        reason: str,
+        measured: float | None = None,
+        limit: float | None = None,
+        gates: tuple[GateResult, ...] = (),
+    ) -> Outcome:
+        """Record a rejection: a finished scene that says why there is no product."""
+        self._assembly.ledger.reject(self._claim, gate=gate, reason=reason, measured=measured, limit=limit)
+        logger.info("scene %d rejected by %s: %s", self._claim.scene_id, gate, reason)
+        said = f"{gate}: {reason}"
+        return Outcome(
+            self._claim.scene_id, self._title, "rejected", reason=said, gates=gates, seconds=dict(self._seconds)
+        )
 
-            with ThreadPoolExecutor(assembly.settings.processing.threads, thread_name_prefix="codec") as pool:
-                made = produce(
-                    scene, model, window, files, store=assembly.store, keys=keys, pool=pool, progress=advance
-                )
+    def fail(self, error: Exception) -> str:
+        """Record an error and remove what the attempt wrote; the ledger decides whether it is tried again."""
+        transient = bool(getattr(error, "transient", False))
+        kind = type(error).__name__
+        try:
+            state = self._assembly.ledger.fail(
+                self._claim, error_class=kind, message=str(error) or kind, transient=transient
+            )
+            if self._prefix is not None:
+                remove_attempt(self._assembly, self._prefix)
+        except Exception:
+            # The first error is the one to tell. The lease ends by itself, and the next attempt cleans up.
+            logger.exception("the failure of scene %d could not be recorded", self._claim.scene_id)
+            return "still claimed until its lease ends"
+        return str(state)
+
+    def _produce(
+        self, scene: Scene, window: Window, files: Sequence[RasterFile], keys: ProductKeys, heartbeat: Heartbeat
+    ) -> Produced:
+        def advance(fraction: float) -> None:
+            heartbeat.check()
+            self._progress(fraction)
+
+        assembly = self._assembly
+        with ThreadPoolExecutor(assembly.settings.processing.threads, thread_name_prefix="codec") as pool:
+            made = produce(
+                scene, assembly.model, window, files, store=assembly.store, keys=keys, pool=pool, progress=advance
+            )
         self._seconds.update(made.seconds)
+        return made
 
-        began = time.monotonic()
+    def _verify(
+        self, files: Sequence[RasterFile], made: Produced, keys: ProductKeys, heartbeat: Heartbeat
+    ) -> dict[str, FileCheck]:
         checks = {}
         for file in files:
             heartbeat.check()
-            checks[file.asset] = verify_cog(
-                assembly.store, keys.file(file.name), file.profile, made.summaries[file.asset]
-            )
-        self._seconds["verify"] = time.monotonic() - began
-        self._on_stage(Stage.VERIFIED)
+            key = keys.file(file.name)
+            checks[file.asset] = verify_cog(self._assembly.store, key, file.profile, made.summaries[file.asset])
+        return checks
+
+    def _publish(self, item: dict[str, Any]) -> None:
+        assembly = self._assembly
+        card = assembly.model.card
+        publish(
+            assembly.database,
+            assembly.ledger,
+            self._claim,
+            item,
+            collection=build_collection(assembly.settings, card),
+            model_item=build_model_item(card),
+            model_collection=build_model_collection(),
+            on_stage=lambda: self._on_stage(Stage.REGISTERING),
+        )
+
+    def _timed(self, stage: str, work: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.monotonic() - began

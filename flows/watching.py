@@ -8,15 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from catalog.ledger import Discovery
-from infra.sources.errors import SourceUnavailable
-
 from infra.sources import Unreadable
+from infra.sources.errors import SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.ledger import Discovered
-
     from flows.assembly import Assembly
     from infra.settings import Region
     from infra.sources import Acquisition

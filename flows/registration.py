@@ -1,0 +1,262 @@
+"""The last files of a product, and its STAC item: what was made becomes what is known."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from catalog.assets import ASSET_KINDS
+from catalog.items import AssetFile, Product, build_item
+from catalog.model_item import model_item_id
+from flows.grade import grade
+from flows.names import item_id
+from infra.preview import PreviewHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flows.assembly import Assembly
+    from flows.gates import GateResult
+    from flows.grade import Grade
+    from flows.names import ProductKeys
+    from flows.production import Produced, RasterFile
+    from infra.cog import CogProfile
+    from infra.scene.footprint import Footprint
+    from infra.settings import Region
+    from infra.sources import Acquisition
+    from infra.verify import FileCheck
+
+_DIGITS: Final = 6
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a product lies."""
+
+    crs: str
+    grid: CogProfile
+    """A file at 10 m: its size and transform are the product's."""
+    footprint: Footprint
+
+
+@dataclass(frozen=True)
+class ProductRecord:
+    """Everything known of a finished and verified product."""
+
+    acquisition: Acquisition
+    region: Region
+    revision: str
+    title: str
+    gates: tuple[GateResult, ...]
+    made: Produced
+    files: Sequence[RasterFile]
+    checks: Mapping[str, FileCheck]
+    place: Place
+    seconds: Mapping[str, float]
+    """Wall seconds by stage so far."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What people are told first."""
+
+    quality: Mapping[str, float]
+    grade: Grade
+    thumbnail: bytes
+
+
+def file_tags(acquisition: Acquisition, region: Region, revision: str) -> dict[str, str]:
+    """Return the dataset tags that every file of a product carries."""
+    return {
+        "ITEM": item_id(acquisition, region),
+        "PRODUCT_REVISION": revision,
+        "NOTICE": f"Estimated, not measured. Contains modified Copernicus Sentinel data {acquisition.key.sensed:%Y}.",
+    }
+
+
+def register_files(assembly: Assembly, record: ProductRecord, keys: ProductKeys) -> tuple[dict[str, Any], Summary]:
+    """Write basis, pictures and report, and describe the product as a STAC item.
+
+    Args:
+        assembly: The system's parts.
+        record: The finished product.
+        keys: Where its files lie.
+
+    Returns:
+        The item, ready to be published, and what people are told first.
+    """
+    quality = _quality(assembly, record.made)
+    graded = grade(quality, record.gates)
+    thumbnail = record.made.preview.thumbnail()
+    small = {
+        "basis": _json(_basis(assembly)),
+        "thumbnail": thumbnail,
+        "preview": record.made.preview.page(_header(assembly, record, quality, graded)),
+    }
+    assets = [_raster_asset(assembly, record, file, keys) for file in record.files]
+    assets += [_small_asset(assembly, key, content, keys) for key, content in small.items()]
+    report = _json(_report(assembly, record, quality, graded, assets))
+    assets.append(_small_asset(assembly, "report", report, keys))
+    item = build_item(_product(assembly, record, quality, graded, assets))
+    return item, Summary(quality, graded, thumbnail)
+
+
+def _quality(assembly: Assembly, made: Produced) -> dict[str, float]:
+    """Return the model's numbers and the shares of the quality bits, rounded."""
+    pixels = made.flag_counts["pixels"]
+    missing = made.flag_counts["nodata"] / pixels
+    numbers = {
+        **assembly.model.quality(made.totals),
+        "missing_fraction": missing,
+        "valid_fraction": 1 - missing,
+        "saturated_fraction": made.flag_counts["saturated"] / pixels,
+    }
+    return {name: round(float(value), _DIGITS) for name, value in numbers.items()}
+
+
+def _basis(assembly: Assembly) -> dict[str, Any]:
+    basis, model = assembly.model.basis(), assembly.model
+    return {
+        "description": "reflectance = mean + coefficients . components; coefficients = stored x scale of the band",
+        "model": model.card.name,
+        "version": model.card.version,
+        "digest": model.card.digest,
+        "scales": [layer.scale for layer in model.compact_layers],
+        "mean": [float(value) for value in basis.mean],
+        "components": [[float(value) for value in row] for row in basis.components],
+    }
+
+
+def _header(assembly: Assembly, record: ProductRecord, quality: Mapping[str, float], graded: Grade) -> PreviewHeader:
+    card, key = assembly.model.card, record.acquisition.key
+    figures = (
+        f"re-simulation RMSE {quality['resimulation_rmse']:.4f}, within noise {quality['within_noise_fraction']:.1%}, "
+        f"mean 1-sigma {quality['mean_uncertainty']:.3f}, out of domain {quality['out_of_domain_fraction']:.1%}"
+    )
+    reasons = f" ({'; '.join(graded.reasons)})" if graded.reasons else ""
+    return PreviewHeader(
+        title=f"{key.tile}  {key.sensed:%Y-%m-%d %H:%M} UTC  {record.region.title or record.region.id}",
+        lines=(
+            f"{key.platform.capitalize()}, {key.id}, model {card.name} {card.version}",
+            f"grade {graded.letter}{reasons}",
+            figures,
+        ),
+    )
+
+
+def _report(
+    assembly: Assembly,
+    record: ProductRecord,
+    quality: Mapping[str, float],
+    graded: Grade,
+    assets: Sequence[AssetFile],
+) -> dict[str, Any]:
+    card, acquisition = assembly.model.card, record.acquisition
+    return {
+        "item": item_id(acquisition, record.region),
+        "product_revision": record.revision,
+        "acquisition": acquisition.key.id,
+        "source": {
+            "name": acquisition.source,
+            "item": acquisition.item_id,
+            "baseline": acquisition.revision.baseline,
+            "generated": acquisition.revision.generated.isoformat() if acquisition.revision.generated else None,
+        },
+        "model": {
+            "name": card.name,
+            "version": card.version,
+            "digest": card.digest,
+            "calibration": card.calibration,
+        },
+        "software": _software(),
+        "gates": [asdict(gate) for gate in record.gates],
+        "quality": dict(quality),
+        "grade": {"letter": graded.letter, "reasons": list(graded.reasons)},
+        "pixels": dict(record.made.flag_counts),
+        "seconds": {stage: round(value, 3) for stage, value in record.seconds.items()},
+        "files": {asset.key: {"bytes": asset.size, "sha256": asset.sha256} for asset in assets},
+        "written": datetime.now(UTC).isoformat(),
+    }
+
+
+def _product(
+    assembly: Assembly,
+    record: ProductRecord,
+    quality: Mapping[str, float],
+    graded: Grade,
+    assets: Sequence[AssetFile],
+) -> Product:
+    acquisition, grid = record.acquisition, record.place.grid
+    return Product(
+        collection=assembly.settings.collection_id,
+        id=item_id(acquisition, record.region),
+        title=record.title,
+        geometry=record.place.footprint.geometry,
+        bbox=record.place.footprint.bbox,
+        sensed=acquisition.key.sensed,
+        created=datetime.now(UTC),
+        platform=acquisition.key.platform,
+        tile=acquisition.key.tile,
+        relative_orbit=acquisition.key.relative_orbit,
+        crs=record.place.crs,
+        shape=(grid.height, grid.width),
+        transform=grid.transform,
+        region=record.region.id,
+        acquisition=acquisition.key.id,
+        source=acquisition.source,
+        source_item_id=acquisition.item_id,
+        source_href=_source_address(acquisition.item),
+        source_baseline=acquisition.revision.baseline,
+        cloud_cover=acquisition.cloud_cover,
+        sun_zenith=acquisition.sun_zenith,
+        product_revision=record.revision,
+        model_id=model_item_id(assembly.model.card),
+        software=_software(),
+        quality=quality,
+        grade=graded.letter,
+        grade_reasons=graded.reasons,
+        gates={gate.gate: str(gate.verdict) for gate in record.gates},
+        assets=tuple(assets),
+        extra={"seconds": round(sum(record.seconds.values()), 3)},
+    )
+
+
+def _raster_asset(assembly: Assembly, record: ProductRecord, file: RasterFile, keys: ProductKeys) -> AssetFile:
+    check = record.checks[file.asset]
+    return AssetFile(
+        key=file.asset,
+        href=assembly.store.href(keys.file(file.name)),
+        size=check.size,
+        sha256=check.sha256,
+        layers=file.layers,
+        shape=(file.profile.height, file.profile.width),
+        transform=file.profile.transform,
+        gsd=file.metres,
+    )
+
+
+def _small_asset(assembly: Assembly, key: str, content: bytes, keys: ProductKeys) -> AssetFile:
+    kind = ASSET_KINDS[key]
+    stored = assembly.store.put(keys.file(kind.file), content, content_type=kind.media_type)
+    return AssetFile(key, assembly.store.href(stored.key), len(content), hashlib.sha256(content).hexdigest())
+
+
+def _source_address(item: Mapping[str, Any]) -> str | None:
+    """Return the source item's own address, where it is one that others can open and that carries no signature."""
+    for link in item.get("links", ()):
+        href = str(link.get("href", ""))
+        if link.get("rel") == "self" and href.startswith("https://") and "?" not in href and "@" not in href:
+            return href
+    return None
+
+
+def _software() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("explains2a", "torch", "rasterio")}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()
