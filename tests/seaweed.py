@@ -57,6 +57,7 @@ class Seaweed:
         ]}))  # fmt: skip
         arguments = [
             "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
+            "-master.electionTimeout=1s",
             "-master.volumeSizeLimitMB=256", "-volume.max=0", "-filer", "-s3", f"-s3.config={config}",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-volume.preStopSeconds=0",
             *(f"-{name}={port}" for name, port in self._ports.items()),
@@ -99,6 +100,8 @@ class Seaweed:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(20)
+        for name, port in self._ports.items():  # a killed server leaves its local sockets behind
+            Path(f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock").unlink(missing_ok=True)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
