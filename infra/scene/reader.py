@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -20,7 +22,7 @@ from infra.sources.acquisition import SCENE_CLASSES
 from model.bands import BANDS_BY_RESOLUTION, PLATFORMS, SOURCE_BAND_NAMES, SOURCE_BANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CLASSES_METRES: Final = 20
+
+_READERS: Final = min(13, 2 * (os.cpu_count() or 1))
+"""Threads per scene that decode bands, or wait for them; no more than there are files."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Scene:
         self._rasters = rasters
         self._nodata = nodata
         self._access = access
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="band")
 
     @property
     def has_scl(self) -> bool:
@@ -97,10 +103,9 @@ class Scene:
             raise ValueError(f"{window} is empty or does not begin and end on multiples of {ALIGNMENT} pixels")
         valid = np.ones((window.height, window.width), np.bool_)
         saturated = np.zeros_like(valid)
-        with self._access.environment():
-            b10, b20, b60 = (self._stack(window, metres, valid, saturated) for metres in BANDS_BY_RESOLUTION)
-            scl = self._classes(window)
-        return Pixels(window, b10, b20, b60, valid, saturated, scl)
+        stored = self._fetch(window, self._rasters)
+        b10, b20, b60 = (self._stack(stored, metres, valid, saturated) for metres in BANDS_BY_RESOLUTION)
+        return Pixels(window, b10, b20, b60, valid, saturated, _classes(stored))
 
     def read_classes(self, window: Window) -> NDArray[np.uint8] | None:
         """Read only the scene classes of a window.
@@ -111,8 +116,7 @@ class Scene:
         Returns:
             (h / 2, w / 2) uint8, 0 = no data; None when the scene has none.
         """
-        with self._access.environment():
-            return self._classes(window)
+        return _classes(self._fetch(window, [SCENE_CLASSES] if self.has_scl else []))
 
     def read_coarse_validity(self, window: Window) -> NDArray[np.bool_]:
         """Read where the 60 m bands have data: a cheap estimate of `Pixels.valid` for large windows.
@@ -124,13 +128,13 @@ class Scene:
             (h / 6, w / 6) whether every 60 m band has data.
         """
         valid = np.ones((window.height // ALIGNMENT, window.width // ALIGNMENT), np.bool_)
-        with self._access.environment():
-            for name in BANDS_BY_RESOLUTION[60]:
-                valid &= ~self._is_nodata(name, self._stored(name, window))
+        for name, stored in self._fetch(window, BANDS_BY_RESOLUTION[60]).items():
+            valid &= ~self._is_nodata(name, stored)
         return valid
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files, after the reads that are under way."""
+        self._pool.shutdown()
         for raster in self._rasters.values():
             raster.close()
 
@@ -140,26 +144,32 @@ class Scene:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stack(
-        self, window: Window, metres: int, valid: NDArray[np.bool_], saturated: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Read all bands of one resolution; narrows `valid` and widens `saturated` in place."""
-        names, step = BANDS_BY_RESOLUTION[metres], metres // 10
-        out = np.empty((len(names), window.height // step, window.width // step), np.float32)
-        for plane, name in zip(out, names, strict=True):
-            stored = self._stored(name, window)
-            missing = self._is_nodata(name, stored)
-            _spread(valid, step)[...] &= ~missing[:, None, :, None]
-            _spread(saturated, step)[...] |= (stored == SATURATED_DN)[:, None, :, None]
-            scale, offset = self.radiometry.scale[name], self.radiometry.offset[name]
-            plane[...] = stored.astype(np.float64) * scale + offset
-            plane[missing] = np.nan
-        return out
+    def _fetch(self, window: Window, names: Iterable[str]) -> dict[str, Stored]:
+        """Read the stored values of several bands at once: decoding and waiting for the network overlap."""
+        asked = {name: self._pool.submit(self._stored, name, window) for name in names}
+        wait(asked.values())
+        return {name: future.result() for name, future in asked.items()}
 
     def _stored(self, name: str, window: Window) -> Stored:
         raster = self._rasters[name]
         step = raster.metres // 10
-        return raster.read(window.column // step, window.row // step, window.width // step, window.height // step)
+        with self._access.environment():  # GDAL's settings belong to the thread
+            return raster.read(window.column // step, window.row // step, window.width // step, window.height // step)
+
+    def _stack(
+        self, stored: Mapping[str, Stored], metres: int, valid: NDArray[np.bool_], saturated: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Decode all bands of one resolution; narrows `valid` and widens `saturated` in place."""
+        names, step = BANDS_BY_RESOLUTION[metres], metres // 10
+        out = np.empty((len(names), *stored[names[0]].shape), np.float32)
+        for plane, name in zip(out, names, strict=True):
+            missing = self._is_nodata(name, stored[name])
+            _spread(valid, step)[...] &= ~missing[:, None, :, None]
+            _spread(saturated, step)[...] |= (stored[name] == SATURATED_DN)[:, None, :, None]
+            scale, offset = self.radiometry.scale[name], self.radiometry.offset[name]
+            plane[...] = stored[name].astype(np.float64) * scale + offset
+            plane[missing] = np.nan
+        return out
 
     def _is_nodata(self, name: str, stored: Stored) -> NDArray[np.bool_]:
         missing: NDArray[np.bool_] = np.equal(stored, NODATA_DN)
@@ -168,8 +178,9 @@ class Scene:
             missing |= np.equal(stored, declared)
         return missing
 
-    def _classes(self, window: Window) -> NDArray[np.uint8] | None:
-        return self._stored(SCENE_CLASSES, window).astype(np.uint8) if self.has_scl else None
+
+def _classes(stored: Mapping[str, Stored]) -> NDArray[np.uint8] | None:
+    return stored[SCENE_CLASSES].astype(np.uint8) if SCENE_CLASSES in stored else None
 
 
 def _spread(plane: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -162,7 +163,7 @@ def test_planetary_computer_files_are_opened_signed():
     assert access.options["VSICURL_PC_SAS_TOKEN_URL"] == "https://planetarycomputer.microsoft.com/api/sas/v1/token/"
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_reaches_beyond_the_allowed_places(tmp_path_factory, href):
     root = tmp_path_factory.getbasetemp()
