@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from rich.table import Table
 
@@ -19,10 +19,12 @@ from infra.settings import CONFIG_VARIABLE, load_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from prefect.client.schemas.objects import FlowRun
     from rich.console import Console
 
     from catalog.ledger import SceneRow
     from flows.assembly import Assembly
+    from infra.settings import Settings
 
 _SETTINGS: Final = """# Written by `explains2a demo`; an operator's own file looks like this.
 home = "{home}"
@@ -39,7 +41,7 @@ threads = 2
 """
 
 _WAIT_SECONDS = 900.0
-_RESTING = frozenset({"published", "rejected", "quarantined", "superseded"})
+_RESTING = frozenset({"published", "rejected", "quarantined", "superseded", "failed"})
 
 
 class DemoFailed(RuntimeError):
@@ -57,7 +59,7 @@ def run_demo(folder: Path, *, keep: bool, console: Console) -> None:
         console: Where people read.
 
     Raises:
-        DemoFailed: a scene failed or did not come to rest within 15 minutes.
+        DemoFailed: a scene failed, or did not come to rest within 15 minutes.
     """
     prepared = build_demo(folder / "scenes", progress=lambda what: console.print(f"scenes: {what}"))
     config = folder / "explains2a.toml"
@@ -73,14 +75,14 @@ def run_demo(folder: Path, *, keep: bool, console: Console) -> None:
         running = services.up(settings, progress=lambda what: console.print(f"starting {what}"))
     try:
         services.use(running)
-        found_new = _watch_and_wait(settings, console)
-        _report(settings, running, console, found_new=found_new, keep=keep)
+        _watch_and_wait(settings, console)
+        _report(settings, running, console, keep=keep)
     finally:
         if not keep:
             services.down(settings.home)
 
 
-def _watch_and_wait(settings: Any, console: Console) -> bool:
+def _watch_and_wait(settings: Settings, console: Console) -> None:
     from prefect.deployments import run_deployment
 
     from flows.assembly import assemble
@@ -89,7 +91,7 @@ def _watch_and_wait(settings: Any, console: Console) -> bool:
         before = len(assembly.ledger.scenes(limit=10_000))
         began = time.monotonic()
         console.print("asking the watch flow to look at the source")
-        run = run_deployment("watch/watch", timeout=300, poll_interval=1, as_subflow=False)
+        run = cast("FlowRun", run_deployment("watch/watch", timeout=300, poll_interval=1, as_subflow=False))
         if run.state is None or not run.state.is_completed():
             raise DemoFailed(f"the watch run ended as {run.state}; its page: {settings.prefect.ui_url}")
         rows = _wait_for_rest(assembly, console)
@@ -98,7 +100,6 @@ def _watch_and_wait(settings: Any, console: Console) -> bool:
             console.print("[bold]nothing new[/]: every delivered scene is known already")
         else:
             console.print(f"{new} scenes came to rest in {time.monotonic() - began:.0f} s")
-    return bool(new)
 
 
 def _wait_for_rest(assembly: Assembly, console: Console) -> list[SceneRow]:
@@ -109,9 +110,6 @@ def _wait_for_rest(assembly: Assembly, console: Console) -> list[SceneRow]:
         if said != shown:
             console.print(f"  {said}")
             shown = said
-        failed = [row for row in rows if row.state == "failed"]
-        if failed:
-            raise DemoFailed("; ".join(f"scene {row.id} {row.tile} failed: {row.reason}" for row in failed))
         if all(row.state in _RESTING for row in rows):
             return rows
         if time.monotonic() > deadline:
@@ -119,13 +117,14 @@ def _wait_for_rest(assembly: Assembly, console: Console) -> list[SceneRow]:
         time.sleep(1)
 
 
-def _report(settings: Any, running: services.Services, console: Console, *, found_new: bool, keep: bool) -> None:
+def _report(settings: Settings, running: services.Services, console: Console, *, keep: bool) -> None:
     from flows.assembly import assemble
 
     with assemble(settings) as assembly:
         table = Table("scene", "state", "seconds", "quality", "item, or why not")
         previews = []
-        for row in sorted(assembly.ledger.scenes(limit=10_000), key=lambda row: row.id):
+        rows = sorted(assembly.ledger.scenes(limit=10_000), key=lambda row: row.id)
+        for row in rows:
             item = assembly.published_item(row)
             properties = item["properties"] if item else {}
             seconds = properties.get("explains2a:seconds")
@@ -148,7 +147,9 @@ def _report(settings: Any, running: services.Services, console: Console, *, foun
         console.print(f"stop with    {CONFIG_VARIABLE}={os.environ[CONFIG_VARIABLE]} explains2a down", soft_wrap=True)
     else:
         console.print("look at the UI and the catalog while they run: make demo KEEP=1")
-    _ = found_new
+    lost = [row for row in rows if row.state in {"failed", "quarantined"}]
+    if lost:
+        raise DemoFailed("; ".join(f"scene {row.id} {row.tile} is {row.state}: {row.reason}" for row in lost))
 
 
 def _quality(properties: dict[str, Any]) -> str:

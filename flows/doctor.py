@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -44,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if not settings.sources:
         yield Finding("sources", healthy=False, found="none set; add at least one [[sources]] entry to the TOML file")
     for source in settings.sources:
-        yield _check(f"source {source.name}", lambda source=source: _source(settings, source.name))
+        yield _check(f"source {source.name}", partial(_source, settings, source.name))
     yield _check("model", lambda: _model(settings))
     yield _check("prefect", lambda: _prefect(settings))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -136,7 +136,7 @@ def produce(
         Summaries, sums and the preview's material.
     """
     clock = _Clock()
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     flags: Counter[str] = Counter()
     preview = PreviewCollector(window.width, window.height)
     area = (window.column, window.row, window.width, window.height)
@@ -159,7 +159,8 @@ def produce(
                 piece.write(writers, window)
             with clock.stage("preview"):
                 piece.show(preview, window, model)
-            totals.update(piece.estimate.totals)
+            for name, value in piece.estimate.totals.items():
+                totals[name] += value
             flags.update(piece.flag_counts())
             progress((position + 1) / len(plan))
         with clock.stage("writing"):
@@ -271,7 +272,7 @@ class _Clock:
     """Adds up wall seconds by stage."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
