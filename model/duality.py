@@ -1,8 +1,8 @@
 """The model put together: multispectral bands in, hyperspectral product with its explanation and its doubts out.
 
-Space first (`model.fusion` brings the twelve bands to 10 m), then spectra (`model.unfolding`); the two steps commute wherever the
-gains are constant, which is the spectral-spatial duality. What is stored is what is judged: the 172 bands, the residual and the
-consistency are computed from the stored integers of the coefficients.
+Space first (`model.fusion` brings the twelve bands to 10 m), then spectra (`model.unfolding`); the two steps commute
+wherever the gains are constant, which is the spectral-spatial duality. What is stored is what is judged: the 172
+bands, the residual and the consistency are computed from the stored integers of the coefficients.
 """
 
 from __future__ import annotations
@@ -13,30 +13,27 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import torch
 
-from model import fusion
-from model.errors import InvalidImage, UnknownPlatform
+from model.errors import InvalidImage
 from model.explain import (
     DETAIL_STEP,
     GAIN_STEP,
     SCORE_STEP,
     SHARE_STEP,
-    Explanation,
     explanation_layers,
 )
 from model.inference import CELL, GRANULE, HALO, Halo, choose_device
 from model.layers import NODATA, Layer
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, read_weights
-from model.residual import RESIDUAL_STEP, Residual, residual, residual_layers
+from model.residual import RESIDUAL_STEP, residual_layers
+from model.solution import DualitySolver
 from model.subspace import REFLECTANCE_STEP, STORED_LIMIT, Basis, compact_layers, hsi_layers
 from model.uncertainty import (
     INFLATION_STEP,
     SIGMA_STEP,
-    GroupUncertainty,
     channel_sigma,
     uncertainty_layers,
 )
-from model.unfolding import Posterior, SpectralPosterior
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from model.card import ModelCard
+    from model.residual import Residual
+    from model.solution import PlatformTools, Solution
 
 BLOCK: Final[int] = 192
 """Edge of the pieces the 172 bands are expanded in; kept windows start at its multiples, so pieces never shift."""
@@ -118,15 +117,6 @@ class SpectralModel(Protocol):
         """Source bands (12, ...) of spectra (172, ...)."""
 
 
-@dataclass(frozen=True)
-class _Platform:
-    posterior: SpectralPosterior
-    uncertainty: GroupUncertainty
-    explanation: Explanation
-    observation: torch.Tensor
-    """(12, k) bands from coefficients."""
-
-
 class DualityModel:
     """Guided fusion and closed-form spectra behind the `SpectralModel` protocol."""
 
@@ -140,34 +130,11 @@ class DualityModel:
         self.uncertainty_layers = uncertainty_layers()
         self.explanation_layers = explanation_layers()
         self.residual_layers: Mapping[int, tuple[Layer, ...]] = residual_layers()
-        self._steps = self._tensor(parameters.steps[:, None])
-        self._expand = self._tensor(parameters.basis.components.T / REFLECTANCE_STEP)  # (172, k)
-        self._noise = self._tensor(NOISE_ABSOLUTE[:, None] ** 2), self._tensor(NOISE_RELATIVE[:, None] ** 2)
-        self._platforms = {name: self._prepare(name) for name in parameters.sensors}
-
-    def _tensor(self, array: NDArray[np.float64]) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=self.device)
-
-    def _prepare(self, name: str) -> _Platform:
-        p = self.parameters
-        sensor = p.sensors[name]
-        observation = sensor.responses @ p.basis.components.T
-        posterior = SpectralPosterior(sensor.prior, observation, self.device)
-        return _Platform(
-            posterior,
-            GroupUncertainty(posterior, p.basis, p.floor, p.calibration),
-            Explanation(posterior, p.basis, sensor.responses),
-            self._tensor(observation),
-        )
-
-    def platform(self, name: str) -> _Platform:
-        """The prepared matrices of a platform; raises `UnknownPlatform`."""
-        try:
-            return self._platforms[name]
-        except KeyError:
-            raise UnknownPlatform(
-                f"no spectral responses for platform {name!r}; the weights hold {', '.join(self._platforms)}"
-            ) from None
+        self.solver = DualitySolver(parameters, device)
+        expand = np.ascontiguousarray(parameters.basis.components.T / REFLECTANCE_STEP)
+        self._expand = torch.as_tensor(expand, dtype=torch.float32, device=device)  # (172, k)
+        noise = np.stack([NOISE_ABSOLUTE**2, NOISE_RELATIVE**2])[:, :, None]
+        self._noise = torch.as_tensor(noise, dtype=torch.float32, device=device)  # (2, 12, 1)
 
     def basis(self) -> Basis:
         """The subspace: ``hsi = mean + compact_values @ components`` within 2 DN."""
@@ -194,7 +161,7 @@ class DualityModel:
         Returns:
             (12, ...) reflectance.
         """
-        self.platform(platform)
+        self.solver.tools(platform)
         return np.tensordot(self.parameters.sensors[platform].responses, hsi_reflectance, axes=1)
 
     @torch.inference_mode()
@@ -212,30 +179,16 @@ class DualityModel:
             InvalidImage: if shapes, types or the halo do not fit.
             UnknownPlatform: if the weights hold no responses for the platform.
         """
-        platform = self.platform(msi.platform)
+        tools = self.solver.tools(msi.platform)
         check_image(msi, halo)
         b10, b20, b60 = (
             torch.where(torch.isfinite(t), t, torch.nan)
             for t in (torch.as_tensor(a).to(self.device) for a in (msi.b10, msi.b20, msi.b60))
         )
-        fused = fusion.fuse(b10, b20, b60)
-        shape = fused.valid.shape
-        posterior = platform.posterior(fused.bands.reshape(12, -1))
-        stored = (posterior.coefficients / self._steps).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
-        simulated = (platform.observation @ (stored * self._steps)).view(12, *shape)
-        residuals = {m: residual(source, simulated, fused.valid, m) for m, source in ((10, b10), (20, b20), (60, b60))}
-        return self._assemble(platform, fused, posterior, stored, simulated, residuals, halo)
+        return self._assemble(tools, self.solver.solve(b10, b20, b60, msi.platform), halo)
 
-    def _assemble(
-        self,
-        platform: _Platform,
-        fused: fusion.Fused,
-        posterior: Posterior,
-        stored: torch.Tensor,
-        simulated: torch.Tensor,
-        residuals: dict[int, Residual],
-        halo: Halo,
-    ) -> Estimate:
+    def _assemble(self, tools: PlatformTools, solution: Solution, halo: Halo) -> Estimate:
+        fused, posterior, residuals = solution.fused, solution.posterior, solution.residuals
         height, width = fused.valid.shape
 
         def inner(image: torch.Tensor, ratio: int = 1) -> torch.Tensor:
@@ -249,15 +202,15 @@ class DualityModel:
         void = ~valid
         y, s, w = kept(fused.bands.view(12, -1)), kept(posterior.scale), kept(posterior.weights)
         z = y / s
-        coefficients = inner(stored.view(-1, height, width)).contiguous()
-        sigma, inflation = platform.uncertainty(z, w, s, kept(fused.detail20.flatten()), kept(fused.detail60.flatten()))
+        coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
+        sigma, inflation = tools.uncertainty(z, w, s, kept(fused.detail20.flatten()), kept(fused.detail60.flatten()))
         score = kept(posterior.distance) / self.parameters.calibration.distance_limit
-        chi2 = self._chi2(y, kept(simulated.view(12, -1)))
-        measured = platform.explanation.measured(w)
+        chi2 = self._chi2(y, kept(solution.simulated.view(12, -1)))
+        measured = tools.explanation.measured(w)
         explanation = torch.cat(
             [
                 measured / SHARE_STEP,
-                platform.explanation.attribution(z, w) / SHARE_STEP,
+                tools.explanation.attribution(z, w) / SHARE_STEP,
                 kept(fused.gains.reshape(4, -1)) / GAIN_STEP,
                 kept(fused.detail20.flatten())[None] / DETAIL_STEP,
                 score[None] / SCORE_STEP,
@@ -285,7 +238,8 @@ class DualityModel:
         """Reduced chi-square (N,) of fused bands against the product, B01 left out."""
         absolute, relative = self._noise
         square = (y - simulated).square() / (absolute + relative * y.square())
-        return square[1:].mean(dim=0)
+        reduced: torch.Tensor = square[1:].mean(dim=0)
+        return reduced
 
     def _bands(self, coefficients: torch.Tensor, void: torch.Tensor) -> NDArray[np.int16]:
         """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece."""
@@ -295,7 +249,7 @@ class DualityModel:
             for column in range(0, width, BLOCK):
                 part = np.s_[row : row + BLOCK, column : column + BLOCK]
                 piece = coefficients[:, part[0], part[1]]
-                values = self._expand @ (piece.reshape(len(piece), -1) * self._steps)
+                values = self._expand @ (piece.reshape(len(piece), -1) * self.solver.steps)
                 values = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
                 values.masked_fill_(void[part].reshape(1, -1), NODATA)
                 out[:, part[0], part[1]] = values.view(-1, *piece.shape[1:]).cpu().numpy()
@@ -308,9 +262,9 @@ class DualityModel:
             totals: the sum of `Estimate.totals` over its windows.
 
         Returns:
-            ``valid_pixels``, ``resimulation_rmse`` (reflectance, all bands but B01 at native resolution), ``within_noise_fraction``,
-            ``mean_uncertainty`` (reflectance), ``out_of_domain_fraction``, ``low_consistency_fraction``, ``measured_fraction``;
-            only the count where nothing is valid.
+            ``valid_pixels``, ``resimulation_rmse`` (reflectance, all bands but B01 at native resolution),
+            ``within_noise_fraction``, ``mean_uncertainty`` (reflectance), ``out_of_domain_fraction``,
+            ``low_consistency_fraction``, ``measured_fraction``; only the count where nothing is valid.
         """
         n = totals.get("valid", 0.0)
         if n <= 0:

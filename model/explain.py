@@ -1,9 +1,11 @@
 """Why this spectrum: what was measured, which band said it, and how far to trust it.
 
-Measured fraction: the diagonal of the averaging kernel ``U' K D``, averaged over a group's channels: 1 where the sensor decides the
-channel, 0 where the prior fills it in. Attribution: each band's exact contribution ``s sum_j w_j K_jb (z_b - (A m_j)_b)`` (the
-completeness identity of `model.unfolding`), averaged over the channels of each spectral group; the layer holds the band's share
-of the summed magnitudes.
+Measured fraction: the diagonal of the averaging kernel ``U' K D`` at the resolution of the bands, that is with each
+row of ``D`` scaled to peak 1 instead of sum 1 (a band that spreads over ten channels measures each of them, not a
+tenth of each); averaged over a group's channels. 1 where the sensor decides the channel, 0 where no band looks and
+the prior fills it in. Attribution: each band's exact contribution ``s sum_j w_j K_jb (z_b - (A m_j)_b)`` (the
+completeness identity of `model.unfolding`), averaged over the channels of each spectral group; the layer holds the
+band's share of the summed magnitudes.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Explanation:
             return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=posterior.device)
 
         average, U, form = group_average(), basis.components, posterior.form
-        kernel = np.einsum("kc,jkb,bc->jc", U, form.gain, responses)  # (J, 172), diagonal of U'KD
+        seen = responses / np.abs(responses).max(axis=1, keepdims=True)  # peak 1
+        seen[0] = 0.0  # B01 sees none of the channels
+        kernel = np.clip(np.einsum("kc,jkb,bc->jc", U, form.gain, seen), 0.0, 1.0)  # (J, 172)
         rows = np.concatenate([kernel.mean(axis=1)[:, None], kernel @ average.T], axis=1)
         self._measured = tensor(rows.T)  # (9, J)
         groups = np.einsum("gc,kc,jkb->bgj", average, U, form.gain)  # (12, 8, J)

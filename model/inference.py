@@ -1,8 +1,8 @@
 """Fixed cells, and the device they are worked out on.
 
-A product is computed in cells of 384 pixels anchored at the tile's own corner, each read with a halo. What a cell reads depends
-on the tile alone, never on the window asked for; the window only decides which part of it is kept. So a crop's pixels are the
-full tile's pixels, bit for bit.
+A product is computed in cells of 384 pixels anchored at the tile's own corner, each read with a halo. What a cell
+reads depends on the tile alone, never on the window asked for; the window only decides which part of it is kept. So a
+crop's pixels are the full tile's pixels, bit for bit.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def cells(
         halo: pixels read beyond it.
 
     Yields:
-        Cells whose kept parts tile the window. Where the tile is no multiple of 6 the last ones reach up to 5 pixels over.
+        Cells whose kept parts tile the window. Where the tile is no multiple of 6 the last ones reach up to 5 pixels
+        over.
     """
     column, row, width, height = window
     right, bottom = column + width, row + height

@@ -2,12 +2,14 @@
 
 ``a`` is the noise-equivalent reflectance at the reference radiance, from the MSI's required signal-to-noise ratio
 (ESA, Sentinel-2 MSI User Guide, table of Lref and SNR; the in-flight SNR of both units exceeds it):
-``a = pi Lref / (E0 cos(theta) SNR)`` with the sun at 45 degrees and the solar irradiance of Sentinel-2A's metadata, joined in
+``a = pi Lref / (E0 cos(theta) SNR)`` with the sun at 45 degrees and the solar irradiance of Sentinel-2A's metadata,
+joined in
 quadrature with 0.0005 for what the L2A processor rounds and interpolates (aerosol and terrain tables at coarse steps).
 
-``b`` is what does not cancel between bands after calibration and atmospheric correction: ESA's Sentinel-2 L1C data quality
-report gives about 2 % inter-band uncertainty for the land bands (requirement 3 %, absolute 5 %, measured below that). B01 and
-B09 are less certain after atmospheric correction (aerosol in the blue; water vapour at 945 nm): 5 %.
+``b`` is what does not cancel between bands after calibration and atmospheric correction: ESA's Sentinel-2 L1C data
+quality report gives about 2 % inter-band uncertainty for the land bands (requirement 3 %, absolute 5 %, measured
+below that). B01 and B09 are less certain after atmospheric correction (aerosol in the blue; water vapour at 945 nm):
+5 %.
 
 "Within noise" means an absolute residual of at most three sigma.
 """
@@ -76,4 +78,5 @@ def source_sigma(reflectance: NDArray[np.floating]) -> NDArray[np.float64]:
         (12, ...) one sigma, reflectance.
     """
     shape = (-1,) + (1,) * (np.ndim(reflectance) - 1)
-    return np.sqrt(NOISE_ABSOLUTE.reshape(shape) ** 2 + (NOISE_RELATIVE.reshape(shape) * reflectance) ** 2)
+    absolute, relative = NOISE_ABSOLUTE.reshape(shape), NOISE_RELATIVE.reshape(shape)
+    return np.asarray(np.sqrt(absolute**2 + (relative * reflectance) ** 2))

@@ -86,13 +86,13 @@ def from_tensors(tensors: Mapping[str, NDArray[np.float64]], platforms: tuple[st
         WeightsCorrupted: if a tensor is missing.
     """
     try:
-        shared = [tensors[f"prior.{name}"] for name in _PRIOR]
+        weight, mean, covariance = (tensors[f"prior.{name}"] for name in _PRIOR)
         floor = float(tensors["prior.scale_floor"][0])
         sensors = {
             platform: Sensor(
                 tensors[f"{platform}.responses"],
                 tensors[f"{platform}.loss"],
-                MixturePrior(*shared, tensors[f"{platform}.noise"], floor),
+                MixturePrior(weight, mean, covariance, tensors[f"{platform}.noise"], floor),
             )
             for platform in platforms
         }

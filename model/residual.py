@@ -1,7 +1,7 @@
 """Does the product still say what the sensor saw? Source bands minus the product seen through the sensor.
 
-The product's spectra are integrated with the sensor's spectral responses, brought to each band's own resolution through its
-point-spread function, and subtracted from the source.
+The product's spectra are integrated with the sensor's spectral responses, brought to each band's own resolution
+through its point-spread function, and subtracted from the source.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Residual:
 
     value: torch.Tensor
     """(bands, h, w) reflectance; nan where the source or the product is invalid."""
+    sigma: torch.Tensor
+    """(bands, h, w) one sigma of the source's noise, reflectance; 0 where the source is invalid."""
     within: torch.Tensor
     """(h, w) bool: every band but B01 agrees within noise; True where invalid."""
     squares: torch.Tensor
@@ -73,10 +75,10 @@ def residual(source: torch.Tensor, simulated: torch.Tensor, valid: torch.Tensor,
         value = source - down(seen, resolution // 10, weight)
     a = torch.as_tensor(NOISE_ABSOLUTE[rows], dtype=seen.dtype, device=seen.device)[:, None, None]
     b = torch.as_tensor(NOISE_RELATIVE[rows], dtype=seen.dtype, device=seen.device)[:, None, None]
+    sigma = torch.nan_to_num((a.square() + (b * source).square()).sqrt(), nan=0.0)
     judged = [i for i, row in enumerate(rows) if row != 0]
-    sigma2 = (a.square() + (b * source).square())[judged]
     off = value[judged]
     known = torch.isfinite(value).all(dim=0)
-    within = ~(off.square() > WITHIN_NOISE_SIGMAS**2 * sigma2).any(dim=0)
+    within = ~(off.abs() > WITHIN_NOISE_SIGMAS * sigma[judged]).any(dim=0)
     squares = torch.where(known, off.square().mean(dim=0), 0.0)
-    return Residual(value, within, squares, known)
+    return Residual(value, sigma, within, squares, known)

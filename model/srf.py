@@ -1,14 +1,14 @@
 """Spectral responses of a multispectral sensor on the product's channel grid.
 
-The observation of band ``b`` is ``y_b = int s_b(w) x(w) dw / int s_b(w) dw``. A hyperspectral channel ``c`` is taken as a
-Gaussian of its own centre and FWHM, and the integral over ``x`` as a sum over channels weighted by the width each of them
-stands for, so
+The observation of band ``b`` is ``y_b = int s_b(w) x(w) dw / int s_b(w) dw``. A hyperspectral channel ``c`` is taken
+as a Gaussian of its own centre and FWHM, and the integral over ``x`` as a sum over channels weighted by the width
+each of them stands for, so
 
     d_bc  ~  dw_c * int s_b(w) g_c(w) dw,      sum_c d_bc = 1.
 
-``dw_c`` is the Voronoi width of the channel among the sorted centres: where two detectors overlap, two channels share the
-width that one would have. What the grid does not cover of a band is its *loss*; a band that loses more than half (B01 of
-Sentinel-2) is a feature of the estimate but never a constraint on it.
+``dw_c`` is the Voronoi width of the channel among the sorted centres: where two detectors overlap, two channels share
+the width that one would have. What the grid does not cover of a band is its *loss*; a band that loses more than half
+(B01 of Sentinel-2) is a feature of the estimate but never a constraint on it.
 """
 
 from __future__ import annotations

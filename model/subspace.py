@@ -1,9 +1,10 @@
 """The linear subspace every spectrum of the product lies in, and its integer form.
 
-``x = c U`` with orthonormal rows of ``U`` (k x 172). The subspace passes through the origin (its mean is zero): a scaled
-spectrum stays inside, which an estimator that works on illumination-normalised bands needs, and a black pixel is exactly
-representable. Coefficients are stored as int16 with one step each; the product's 172 bands are expanded from the *stored*
-integers, so a reader of the compact file gets the same bands to the rounding of one DN.
+``x = c U`` with orthonormal rows of ``U`` (k x 172). The subspace passes through the origin (its mean is zero): a
+scaled
+spectrum stays inside, which an estimator that works on illumination-normalised bands needs, and a black pixel is
+exactly representable. Coefficients are stored as int16 with one step each; the product's 172 bands are expanded from
+the *stored* integers, so a reader of the compact file gets the same bands to the rounding of one DN.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Basis:
     def floor(self, reflectance: NDArray[np.floating]) -> NDArray[np.float64]:
         """Root-mean-square part of each spectrum (n, 172) that the subspace cannot hold, reflectance (n,)."""
         rest = reflectance - self.project(reflectance) @ self.components - self.mean
-        return np.sqrt((rest**2).mean(axis=1))
+        return np.asarray(np.sqrt((rest**2).mean(axis=1)))
 
 
 def channel_noise(spectra: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -86,7 +87,8 @@ def fit_basis(spectra: NDArray[np.floating], dimension: int) -> Basis:
         dimension: k, number of directions.
 
     Returns:
-        The basis; its span is that of the leading noise-whitened directions, its rows orthonormal and ordered by energy.
+        The basis; its span is that of the leading noise-whitened directions, its rows orthonormal and ordered by
+        energy.
 
     Source:
         Minimum-noise-fraction transform (Green et al. 1988), uncentred.
@@ -111,7 +113,7 @@ def coefficient_steps(coefficients: NDArray[np.floating]) -> NDArray[np.float64]
     Returns:
         (k,) reflectance per stored unit.
     """
-    return np.maximum(3.0 * np.abs(coefficients).max(axis=0) / STORED_LIMIT, MIN_STEP)
+    return np.asarray(np.maximum(3.0 * np.abs(coefficients).max(axis=0) / STORED_LIMIT, MIN_STEP))
 
 
 def compact_layers(steps: NDArray[np.floating]) -> tuple[Layer, ...]:

@@ -4,10 +4,10 @@ The variance of a spectral group ``g`` (root mean square over its channels) is
 
     sigma_g^2 = (alpha_g s)^2 (sum_j w_j P_jg + between_g)  +  beta20_g^2 detail20^2  +  beta60_g^2 detail60^2
 
-with ``P_jg`` the class's posterior variance (subspace and basis floor), ``between_g`` the disagreement of the classes, and the detail
-of the 10 m bands below 20 and 60 m as the measure of what the coarse bands could not see. ``alpha`` and ``beta`` are fitted on
-scenes that the statistics had not seen. Stored is one layer per group; a channel's sigma is its group's times a fixed profile
-inside the group, so the stored layers give every channel back.
+with ``P_jg`` the class's posterior variance (subspace and basis floor), ``between_g`` the disagreement of the
+classes, and the detail of the 10 m bands below 20 and 60 m as the measure of what the coarse bands could not see.
+``alpha`` and ``beta`` are fitted on scenes that the statistics had not seen. Stored is one layer per group; a
+channel's sigma is its group's times a fixed profile inside the group, so the stored layers give every channel back.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def uncalibrated() -> Calibration:
 def channel_variance(posterior: SpectralPosterior, basis: Basis, floor: NDArray[np.float64]) -> NDArray[np.float64]:
     """(J, 172) posterior variance of each channel of a scaled spectrum, by class."""
     U = basis.components
-    return np.einsum("jkl,kc,lc->jc", posterior.form.covariance, U, U) + floor
+    return np.asarray(np.einsum("jkl,kc,lc->jc", posterior.form.covariance, U, U) + floor)
 
 
 def channel_profile(variance: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:

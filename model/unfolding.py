@@ -1,8 +1,8 @@
 """Spectra from the twelve bands: the closed-form posterior under a Gaussian mixture in the subspace.
 
-Bands ``y`` (12) are divided by their illumination scale ``s = sqrt(mean_b y_b^2 + s0^2)`` (B01 not counted), ``z = y / s``; the
-floor ``s0`` keeps dark water from being amplified. In each class ``j`` of the prior the scaled coefficients are Gaussian,
-``c / s ~ N(m_j, C_j)``, and observed as ``z = A c / s + n``, ``n ~ N(0, R_j)``. With
+Bands ``y`` (12) are divided by their illumination scale ``s = sqrt(mean_b y_b^2 + s0^2)`` (B01 not counted), ``z = y
+/ s``; the floor ``s0`` keeps dark water from being amplified. In each class ``j`` of the prior the scaled
+coefficients are Gaussian, ``c / s ~ N(m_j, C_j)``, and observed as ``z = A c / s + n``, ``n ~ N(0, R_j)``. With
 
     V_j = A C_j A' + R_j,   K_j = C_j A' V_j^-1,   w_j ~ p_j N(z; A m_j, V_j)
 
@@ -11,9 +11,9 @@ the posterior mean is
     c = s sum_j w_j (m_j + K_j (z - A m_j))
       = s sum_j w_j m_j  +  sum_b s (sum_j w_j K_jb (z_b - (A m_j)_b)),
 
-the prior at this brightness plus one contribution per band, exactly. With one class this is Wiener's estimate. B01 lies outside
-the product's grid: its row of ``A`` is a regression on the coefficients, its part of ``R`` includes what that regression
-leaves, and it takes no part in ``w``. It informs the estimate and never constrains it.
+the prior at this brightness plus one contribution per band, exactly. With one class this is Wiener's estimate. B01
+lies outside the product's grid: its row of ``A`` is a regression on the coefficients, its part of ``R`` includes what
+that regression leaves, and it takes no part in ``w``. It informs the estimate and never constrains it.
 
 An iterated, learned network would replace `SpectralPosterior` behind the same call, starting from its answer.
 """
@@ -159,6 +159,6 @@ class SpectralPosterior:
         Returns:
             The posterior of every pixel.
         """
-        parts = [self._chunk(chunk.contiguous()) for chunk in y.split(CHUNK, dim=1)]
+        parts = [self._chunk(chunk.contiguous()) for chunk in torch.split(y, CHUNK, dim=1)]
         c, w, s, distance = (torch.cat(list(part), dim=-1) for part in zip(*parts, strict=True))
         return Posterior(c, w, s, distance)

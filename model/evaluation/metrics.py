@@ -18,7 +18,8 @@ def spectral_angle(estimate: NDArray[np.floating], truth: NDArray[np.floating]) 
     known = np.isfinite(truth)
     a, b = np.where(known, estimate, 0.0).astype(np.float64), np.where(known, truth, 0.0).astype(np.float64)
     norm = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    return np.degrees(np.arccos(np.clip((a * b).sum(axis=0) / np.maximum(norm, 1e-12), -1.0, 1.0)))
+    cosine = (a * b).sum(axis=0) / np.maximum(norm, 1e-12)
+    return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
 def spectral_errors(estimate: NDArray[np.floating], truth: NDArray[np.floating]) -> dict[str, float]:
@@ -29,8 +30,9 @@ def spectral_errors(estimate: NDArray[np.floating], truth: NDArray[np.floating])
         truth: (channels, n) reflectance, nan where unknown.
 
     Returns:
-        ``rmse``, ``rmse_median`` and ``rmse_p95`` over pixels (reflectance); ``sam_deg`` over all pixels and ``sam_bright_deg`` over those
-        brighter than `BRIGHT`; ``psnr_db`` with peak 1; ``ergas`` of a 1:1 ratio, percent.
+        ``rmse``, ``rmse_median`` and ``rmse_p95`` over pixels (reflectance); ``sam_deg`` over all pixels and
+        ``sam_bright_deg`` over those brighter than `BRIGHT`; ``psnr_db`` with peak 1; ``ergas`` of a 1:1 ratio,
+        percent.
     """
     error = np.asarray(estimate, dtype=np.float64) - truth
     pixel = np.sqrt(np.nanmean(error**2, axis=0))

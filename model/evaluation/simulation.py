@@ -1,13 +1,14 @@
 """What Sentinel-2 would have seen of a hyperspectral scene.
 
-Spectral tier: all twelve bands of every pixel. Full tier: a contiguous cube whose pixel stands for 10 m, seen through point-spread
-function and decimation, so that 20 and 60 m bands are coarse. Both with the source noise of `model.noise`.
+Spectral tier: all twelve bands of every pixel. Full tier: a contiguous cube whose pixel stands for 10 m, seen through
+point-spread function and decimation, so that 20 and 60 m bands are coarse. Both with the source noise of
+`model.noise`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from model.training.spectra import Spectra
+
+SIMULATED_MTF: Final[float] = 0.25
+"""Modulation at Nyquist of the simulated 20 and 60 m bands; the cube itself is sharp. Harder than what the model
+assumes."""
 
 
 def simulate_bands(
@@ -75,7 +80,7 @@ def simulate_scene(
     """
     if len(spectra.shape) != 2 or min(spectra.shape) < 4 * GRANULE:
         raise InvalidSpectra(
-            f"{spectra.name} has shape {spectra.shape}; the full tier needs one contiguous cube of at least 24 x 24 pixels"
+            f"{spectra.name} has shape {spectra.shape}; the full tier needs one contiguous cube, 24 x 24 pixels or more"
         )
     height, width = (size // GRANULE * GRANULE for size in spectra.shape)
     total = spectra.shape[0] * spectra.shape[1]
@@ -91,7 +96,7 @@ def simulate_scene(
     for resolution in (20, 60):
         ratio = resolution // 10
         fine = torch.as_tensor(np.nan_to_num(bands[list(ROWS[resolution])]).astype(np.float32))
-        seen = down(fine, ratio, torch.as_tensor(valid.astype(np.float32))).numpy()
+        seen = down(fine, ratio, torch.as_tensor(valid.astype(np.float32)), SIMULATED_MTF).numpy()
         whole = valid.reshape(height // ratio, ratio, width // ratio, ratio).all(axis=(1, 3))
         full = np.zeros((12, *whole.shape))
         full[list(ROWS[resolution])] = np.nan_to_num(seen)

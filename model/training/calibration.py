@@ -11,7 +11,7 @@ import torch
 
 from model.evaluation.metrics import spectral_errors
 from model.evaluation.simulation import SimulatedScene, simulate_bands, simulate_scene
-from model.fusion import fuse
+from model.solution import DualitySolver
 from model.training.corpus import Corpus, draw, judging_splits
 from model.training.statistics import REFERENCE_PLATFORM, FitSettings, fit_statistics
 from model.uncertainty import (
@@ -86,11 +86,19 @@ def _group_squares(error: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _spatial(parameters: Parameters, scene: SimulatedScene) -> tuple[NDArray[np.float64], ...]:
-    fused = fuse(*(torch.as_tensor(a) for a in (scene.msi.b10, scene.msi.b20, scene.msi.b60)))
-    keep = fused.valid.numpy() & np.isfinite(scene.truth).all(axis=0)
-    spectra, variance, _ = _estimate(parameters, fused.bands.numpy()[:, keep])
-    squares = _group_squares(spectra - scene.truth[:, keep])
-    return squares, variance, fused.detail20.numpy()[keep], fused.detail60.numpy()[keep]
+    solver = DualitySolver(parameters, torch.device("cpu"))
+    msi = scene.msi
+    b10, b20, b60 = (torch.as_tensor(a) for a in (msi.b10, msi.b20, msi.b60))
+    solution = solver.solve(b10, b20, b60, msi.platform)
+    fused, posterior = solution.fused, solution.posterior
+    z = fused.bands.reshape(12, -1) / posterior.scale
+    uncertainty = solver.tools(msi.platform).uncertainty
+    variance = uncertainty.spectral_variance(z, posterior.weights, posterior.scale)
+    keep = (fused.valid.numpy() & np.isfinite(scene.truth).all(axis=0)).ravel()
+    coefficients = (solution.stored * solver.steps).numpy()[:, keep].astype(np.float64)
+    squares = _group_squares(parameters.basis.expand(coefficients) - scene.truth.reshape(172, -1)[:, keep])
+    rest = (variance[:, keep], fused.detail20.flatten()[keep], fused.detail60.flatten()[keep])
+    return squares, *(part.numpy().astype(np.float64) for part in rest)
 
 
 def _judge(

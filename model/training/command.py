@@ -31,8 +31,10 @@ NAME: Final[str] = "explains2a-closed-form"
 VERSION: Final[str] = "1.0.0"
 
 LIMITS: Final[tuple[str, ...]] = (
-    "The 172 bands are estimated from twelve measured ones: 97 channels have no response in the sensor and follow the prior.",
-    "Narrow features away from the measured bands (clay at 2.2 um, carbonate at 2.3 um) are not identifiable; do not map them.",
+    "The 172 bands are estimated from twelve measured ones: 97 channels have no response in the sensor "
+    "and follow the prior.",
+    "Narrow features away from the measured bands (clay at 2.2 um, carbonate at 2.3 um) are not identifiable; "
+    "do not map them.",
     "Not for quantitative use where a pixel is flagged out of domain or of low consistency.",
     "Sentinel-2C's responses of B01 and B09 are Sentinel-2B's: its published table lacks them.",
     "B01 lies outside the product's grid: a feature of the estimate, never a constraint on it.",
@@ -42,7 +44,7 @@ LIMITS: Final[tuple[str, ...]] = (
 def _revision() -> str:
     """Git revision of this code, ``unknown`` outside a checkout."""
     try:
-        done = subprocess.run(  # noqa: S603 - fixed command, no input
+        done = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git is installed
             cwd=Path(__file__).parent,
             capture_output=True,

@@ -1,7 +1,8 @@
 """What the model learns from: which file belongs to which split, its licence, and balanced draws from them.
 
-A split is left out as a whole: files of one place never stand on both sides. Each split gives a bounded number of spectra, so
-that a large scene does not outvote a small one; half as many linear mixtures and changes of illumination are added.
+A split is left out as a whole: files of one place never stand on both sides. Each split gives a bounded number of
+spectra, so that a large scene does not outvote a small one; half as many linear mixtures and changes of illumination
+are added.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class SourceFile:
     draws: int
     """Largest number of spectra taken from it."""
     judges: bool
-    """Whether it is left out in turn to judge and calibrate (real scenes and field spectra; laboratory libraries are not)."""
+    """Whether it is left out in turn to judge and calibrate (real scenes and field spectra; laboratory libraries are
+    not)."""
 
 
 SOURCES: Final[tuple[SourceFile, ...]] = (
@@ -62,6 +64,9 @@ SOURCES: Final[tuple[SourceFile, ...]] = (
 DRAWS_PER_FILE: Final[int] = 2000
 RARE_REPEATS: Final[int] = 4
 """A file with few spectra counts at most this many times each."""
+
+MIXED_PART: Final[float] = 0.5
+"""Number of mixtures as a part of the number of spectra."""
 
 ILLUMINATION_SPREAD: Final[float] = 0.3
 """Standard deviation of the logarithm of the illumination change."""
@@ -148,9 +153,18 @@ def draw(
         spectra.append(file.reflectance[index] * light)
         coastal.append(file.coastal[index] * light[:, 0])
     pool, blue = np.concatenate(spectra).astype(np.float64), np.concatenate(coastal).astype(np.float64)
-    n = len(pool) // 2
-    first, second = rng.integers(len(pool), size=(2, n))
+    mixed, mixed_blue = _mixtures(pool, blue, [len(part) for part in spectra], rng)
+    return np.concatenate([pool, mixed]), np.concatenate([blue, mixed_blue])
+
+
+def _mixtures(
+    pool: NDArray[np.float64], blue: NDArray[np.float64], sizes: list[int], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Linear mixtures of two spectra whose files are drawn alike: snow meets forest as often as soil meets soil."""
+    n = int(len(pool) * MIXED_PART)
+    start = np.r_[0, np.cumsum(sizes)[:-1]]
+    file = rng.integers(len(sizes), size=(2, n))
+    first, second = start[file] + (rng.random((2, n)) * np.asarray(sizes)[file]).astype(int)
     part = rng.beta(0.5, 0.5, size=(n, 1))
     mixed = part * pool[first] + (1 - part) * pool[second]
-    mixed_blue = part[:, 0] * blue[first] + (1 - part[:, 0]) * blue[second]
-    return np.concatenate([pool, mixed]), np.concatenate([blue, mixed_blue])
+    return mixed, part[:, 0] * blue[first] + (1 - part[:, 0]) * blue[second]

@@ -1,9 +1,9 @@
 """Spectra of any instrument on the product's grid: cubes and tables as files hold them, resampled channel by channel.
 
 Files: ``cube`` int16 (bands, H, W) reflectance x 10 000 with nodata -9999, or ``reflectance`` (n, bands) 0-1; both with
-``wavelength_nm`` (bands,) in any order and optionally ``fwhm_nm``. Wavelengths inside the atmosphere's two opaque windows are
-never used; where the instrument samples finer than the product's channel, the channel's Gaussian averages them, otherwise the
-sorted samples are interpolated.
+``wavelength_nm`` (bands,) in any order and optionally ``fwhm_nm``. Wavelengths inside the atmosphere's two opaque
+windows are never used; where the instrument samples finer than the product's channel, the channel's Gaussian averages
+them, otherwise the sorted samples are interpolated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Fit the model's statistics: subspace, B01's regression, and the Gaussian mixture of scaled coefficients.
 
-The mixture is fitted by expectation-maximisation on what the sensor sees: responsibilities come from the scaled bands (so that
-at inference the same bands choose the same class), moments from the full spectra. Each class covariance is shrunk towards the
-pooled one, ``C_j = (1 - l) S_j + l q C``: the classes come from few scenes and must not be surer than that.
+The mixture is fitted by expectation-maximisation on what the sensor sees: responsibilities come from the scaled bands
+(so that at inference the same bands choose the same class), moments from the full spectra. Each class covariance is
+shrunk towards the pooled one, ``C_j = (1 - l) S_j + l q C``: the classes come from few scenes and must not be surer
+than that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy as np
 
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, Sensor
-from model.srf import Responses
 from model.subspace import coefficient_steps, fit_basis
 from model.uncertainty import uncalibrated
 from model.unfolding import LIKELIHOOD_BANDS, MixturePrior, closed_form
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from model.srf import Responses
 
 REFERENCE_PLATFORM: Final[str] = "sentinel-2a"
 """The platform whose responses define illumination scale and classes while fitting."""

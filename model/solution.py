@@ -1,0 +1,164 @@
+"""Space and spectra solved together for one window of one platform.
+
+Fusion brings the twelve bands to 10 m; the spectral posterior turns them into coefficients; those say what detail the
+coarse bands should have had (one alternation); the last data step lets the product give way where it contradicts the
+sensor beyond its noise. Coefficients are rounded to their stored integers before anything is derived from them: what
+is stored is what is judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from model import fusion
+from model.consistency import PASSES, correction_gain, excess
+from model.errors import UnknownPlatform
+from model.explain import Explanation
+from model.residual import ROWS, Residual, residual
+from model.subspace import STORED_LIMIT
+from model.uncertainty import GroupUncertainty
+from model.unfolding import Posterior, SpectralPosterior
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from model.parameters import Parameters
+
+ALTERNATIONS: Final[int] = 1
+"""Rounds of spectra informing space; more gain nothing (full tier, scenes left out)."""
+
+
+@dataclass(frozen=True)
+class PlatformTools:
+    """The prepared matrices of one platform."""
+
+    posterior: SpectralPosterior
+    uncertainty: GroupUncertainty
+    explanation: Explanation
+    observation: torch.Tensor
+    """(12, k) bands from coefficients."""
+    correction: torch.Tensor
+    """(k, 12) gain of the last data step."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Everything known about a window, halo included."""
+
+    fused: fusion.Fused
+    """The twelve bands at 10 m that the spectra were estimated from."""
+    posterior: Posterior
+    """The spectral posterior of every pixel, before the last data step."""
+    stored: torch.Tensor
+    """(k, h * w) float32 integers: stored coefficients."""
+    simulated: torch.Tensor
+    """(12, h, w) the stored product seen through the responses at 10 m."""
+    residuals: dict[int, Residual]
+    """Resolution in metres -> source minus stored product."""
+
+
+class DualitySolver:
+    """Solves windows on a device."""
+
+    def __init__(self, parameters: Parameters, device: torch.device) -> None:
+        self.parameters = parameters
+        self.device = device
+        self.steps = self._tensor(parameters.steps[:, None])
+        self._platforms = {name: self._prepare(name) for name in parameters.sensors}
+
+    def _tensor(self, array: NDArray[np.float64]) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=self.device)
+
+    def _prepare(self, name: str) -> PlatformTools:
+        p = self.parameters
+        sensor = p.sensors[name]
+        observation = sensor.responses @ p.basis.components.T
+        posterior = SpectralPosterior(sensor.prior, observation, self.device)
+        return PlatformTools(
+            posterior,
+            GroupUncertainty(posterior, p.basis, p.floor, p.calibration),
+            Explanation(posterior, p.basis, sensor.responses),
+            self._tensor(observation),
+            self._tensor(correction_gain(sensor.prior, observation)),
+        )
+
+    def tools(self, platform: str) -> PlatformTools:
+        """The prepared matrices of a platform.
+
+        Raises:
+            UnknownPlatform: if the weights hold no responses for it.
+        """
+        try:
+            return self._platforms[platform]
+        except KeyError:
+            raise UnknownPlatform(
+                f"no spectral responses for platform {platform!r}; the weights hold {', '.join(self._platforms)}"
+            ) from None
+
+    def solve(self, b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor, platform: str) -> Solution:
+        """Solve one window.
+
+        Args:
+            b10: (4, h, w) float32 reflectance on the solver's device, nan = nodata; h and w multiples of 6.
+            b20: (6, h / 2, w / 2) likewise.
+            b60: (2, h / 6, w / 6) likewise.
+            platform: platform name.
+
+        Returns:
+            The solution of the whole window.
+        """
+        tools = self.tools(platform)
+        sources = {10: b10, 20: b20, 60: b60}
+        fused = _alternate(tools, fusion.fuse(b10, b20, b60), sources)
+        posterior = tools.posterior(fused.bands.reshape(12, -1))
+        stored = (_agree(tools, fused, posterior.coefficients, sources) / self.steps).round_()
+        stored.clamp_(-STORED_LIMIT, STORED_LIMIT)
+        simulated = _seen(tools, stored * self.steps, fused)
+        return Solution(fused, posterior, stored, simulated, _residuals(sources, simulated, fused))
+
+
+def _seen(tools: PlatformTools, coefficients: torch.Tensor, fused: fusion.Fused) -> torch.Tensor:
+    """Bands (12, h, w) of coefficients (k, h * w)."""
+    return (tools.observation @ coefficients).view(12, *fused.valid.shape)
+
+
+def _residuals(
+    sources: Mapping[int, torch.Tensor], simulated: torch.Tensor, fused: fusion.Fused
+) -> dict[int, Residual]:
+    return {m: residual(source, simulated, fused.valid, m) for m, source in sources.items()}
+
+
+def _alternate(tools: PlatformTools, fused: fusion.Fused, sources: Mapping[int, torch.Tensor]) -> fusion.Fused:
+    """Space after spectra: the coarse bands get the detail that the spectra at 10 m imply, and meet their source again.
+
+    ``Y_b <- d_b x + up(y_b - down(d_b x))`` for the 20 m bands and B09; B01, which the spectra do not hold, stays.
+    """
+    bands = fused.bands
+    weight = None if bool(fused.valid.all()) else fused.valid.to(bands.dtype)
+    for _ in range(ALTERNATIONS):
+        seen = _seen(tools, tools.posterior(bands.reshape(12, -1)).coefficients, fused)
+        bands = bands.clone()
+        for resolution in (20, 60):
+            ratio = resolution // 10
+            for row, source in zip(ROWS[resolution], sources[resolution], strict=True):
+                if row:
+                    missing = torch.nan_to_num(source - fusion.down(seen[row], ratio, weight), nan=0.0)
+                    bands[row] = seen[row] + fusion.up(missing, ratio)
+    return replace(fused, bands=bands)
+
+
+def _agree(
+    tools: PlatformTools, fused: fusion.Fused, coefficients: torch.Tensor, sources: Mapping[int, torch.Tensor]
+) -> torch.Tensor:
+    """The last data step (`model.consistency`) on coefficients (k, h * w)."""
+    for _ in range(PASSES):
+        seen = _seen(tools, coefficients, fused)
+        beyond = excess(_residuals(sources, seen, fused), (seen.shape[1], seen.shape[2]))
+        coefficients = coefficients + tools.correction @ beyond.view(12, -1)
+    return coefficients
