@@ -186,17 +186,20 @@ def _check_wavelengths(key: str, where: str, tags: dict[str, str], band: CogBand
             raise VerificationFailed(f"{key}: {name} {where} is {found}; expected {nanometres / 1000}")
 
 
-def _blocks(level: Level, edge: int) -> Iterator[tuple[int, int, Window]]:
-    """List the blocks of a level in Z-order of 2 x 2 groups, near the order in which they were laid."""
-    places = np.ndindex(level.rows, level.columns)
-    for row, column in sorted(places, key=lambda at: (at[0] // 2, at[1] // 2, at)):
+def _blocks(level: Level, edge: int, source: Any) -> Iterator[tuple[int, int, Window]]:
+    """List the blocks of an open level in the order in which they lie in the file, so that reading goes forward."""
+
+    def place(at: tuple[int, ...]) -> int:
+        return int(source.get_tag_item(f"BLOCK_OFFSET_{at[1]}_{at[0]}", "TIFF", bidx=1) or 0)
+
+    for row, column in sorted(np.ndindex(level.rows, level.columns), key=place):
         width, height = min(edge, level.width - column * edge), min(edge, level.height - row * edge)
         yield row, column, Window(column * edge, row * edge, width, height)
 
 
 def _check_values(key: str, source: Any, profile: CogProfile, summary: CogSummary) -> None:
     """Every value of every band equals the stream's, block by block."""
-    for row, column, window in _blocks(profile.levels[0], profile.block):
+    for row, column, window in _blocks(profile.levels[0], profile.block, source):
         pixels = _read(key, source, window).astype(profile.pixel_type, copy=False)
         for band, values in enumerate(pixels):
             if zlib.crc32(values.tobytes()) != summary.block_checksums[band, row, column]:
@@ -227,7 +230,7 @@ def _check_overviews(key: str, path: str, profile: CogProfile) -> None:
 def _check_overview(key: str, coarse: Any, fine: Any, profile: CogProfile, number: int) -> None:
     level, source = profile.levels[number], profile.levels[number - 1]
     _expect(key, f"the size of overview {number}", (coarse.width, coarse.height), (level.width, level.height))
-    blocks = list(_blocks(level, profile.block))
+    blocks = list(_blocks(level, profile.block, coarse))
     spread = np.unique(np.linspace(0, len(blocks) - 1, _SAMPLED_BLOCKS).astype(int))
     bands = (np.unique(np.linspace(1, len(profile.bands), _SAMPLED_BANDS).astype(int))).tolist()
     for _row, _column, window in (blocks[position] for position in spread):

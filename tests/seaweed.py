@@ -100,8 +100,9 @@ class Seaweed:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(20)
-        for name, port in self._ports.items():  # a killed server leaves its local sockets behind
-            Path(f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock").unlink(missing_ok=True)
+        for port in self._ports.values():  # a killed server leaves its local sockets behind
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
