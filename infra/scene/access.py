@@ -52,7 +52,7 @@ class Location:
 
 
 class _Keys(Session):  # type: ignore[misc]  # rasterio ships no types
-    """S3 keys of a source, given to GDAL for the current thread and block only."""
+    """S3 keys of a source, given to GDAL for the current thread and block only; without keys GDAL finds its own."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self.credentials = dict(options)
@@ -84,8 +84,7 @@ class AssetAccess:
 
     def environment(self) -> rasterio.Env:
         """Return GDAL's settings for a block of work in the current thread."""
-        session = _Keys(self.keys) if self.keys else None
-        return rasterio.Env(session=session, **{**_BASE_OPTIONS, **self.options})
+        return rasterio.Env(session=_Keys(self.keys), **{**_BASE_OPTIONS, **self.options})
 
     def locate(self, href: str) -> Location:
         """Check an asset's address.

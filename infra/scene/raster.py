@@ -124,18 +124,22 @@ class BandRaster:
 
     def _read(self, window: RasterWindow) -> Stored:
         """Read a window; a remote file is opened afresh once, which heals it or tells network from corruption."""
-        for last in (not self._location.remote, True):
-            try:
-                stored: Stored = self._dataset.read(1, window=window)
-            except (RasterioError, ValueError) as error:
-                if last:
-                    raise self._failure("cannot be read; it may be truncated or corrupt", error) from error
-                logger.info("%s: reading failed, opening it again", self._named())
-                self._dataset.close()
-                self._dataset = self._open()
-            else:
-                return stored
-        raise AssertionError  # the loop returns or raises
+        try:
+            return self._values(window)
+        except UnreadableRaster:
+            if not self._location.remote:
+                raise
+        logger.info("%s: reading failed, opening it again", self._named())
+        self._dataset.close()
+        self._dataset = self._open()
+        return self._values(window)
+
+    def _values(self, window: RasterWindow) -> Stored:
+        try:
+            stored: Stored = self._dataset.read(1, window=window)
+        except (RasterioError, ValueError) as error:
+            raise self._failure("cannot be read; it may be truncated or corrupt", error) from error
+        return stored
 
     def _named(self) -> str:
         return f"band {self.band} ({self._location.shown})"

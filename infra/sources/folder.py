@@ -12,6 +12,7 @@ from shapely.geometry import shape
 
 from infra.sources.acquisition import Acquisition, Unreadable
 from infra.sources.errors import ItemUnreadable, SourceUnavailable
+from infra.sources.footprint import meets
 from infra.sources.items import last_change, read_item
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class FolderSource:
             except ItemUnreadable as problem:
                 yield Unreadable(path.relative_to(self._root).as_posix(), str(problem))
                 continue
-            if found and shape(found.footprint).intersects(area):
+            if found and meets(found.footprint, area):
                 yield found
 
     def restore(self, item: dict[str, Any]) -> Acquisition:
@@ -81,7 +82,7 @@ def _load(path: Path) -> object:
     try:
         if path.stat().st_size > _MAX_ITEM_BYTES:
             raise ItemUnreadable(f"file is larger than {_MAX_ITEM_BYTES} bytes")
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=lambda _: None)  # NaN and Infinity are no JSON
     except OSError as error:
         raise ItemUnreadable(f"file cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

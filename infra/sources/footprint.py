@@ -6,11 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import shapely
-from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.ops import unary_union
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from shapely.geometry.base import BaseGeometry
 
 
 def outline(positions: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -37,3 +39,16 @@ def outline(positions: Sequence[tuple[float, float]]) -> dict[str, Any]:
         raise ValueError(msg)
     geometry: dict[str, Any] = json.loads(shapely.to_geojson(parts[0] if len(parts) == 1 else MultiPolygon(parts)))
     return geometry
+
+
+def meets(footprint: dict[str, Any], area: BaseGeometry) -> bool:
+    """Say whether a footprint and an area share a point; services deliver footprints that cross themselves.
+
+    Args:
+        footprint: GeoJSON, WGS 84 degrees.
+        area: A valid geometry, WGS 84 degrees.
+
+    Returns:
+        Whether they do.
+    """
+    return bool(shapely.intersects(shapely.make_valid(shape(footprint)), area))

@@ -110,7 +110,7 @@ class JsonClient:
         except (httpx.DecodingError, httpx.InvalidURL) as error:
             raise SourceAnswerInvalid(f"{_shown(url)}: {error}") from error
         try:
-            answer = json.loads(content)
+            answer = json.loads(content, parse_constant=lambda _: None)  # NaN and Infinity are no JSON
         except (ValueError, RecursionError) as error:
             raise SourceAnswerInvalid(f"{_shown(url)} answered with something that is not JSON: {error}") from error
         if not isinstance(answer, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ def read_item(item: object, source: str, *, sensed_from_datetime: bool = False) 
         raise ItemUnreadable("not a STAC item: properties or assets are missing")
     item_id = item_name(item)
     _refuse_credentials(assets)
+    _refuse_unstorable(item)
     moment = _moment(properties)
     name = _product_name(item_id, properties)
     footprint, bbox = _footprint(item)
@@ -70,8 +72,8 @@ def item_name(item: object) -> str:
         ItemUnreadable: it has none that can be used.
     """
     name = item.get("id") if isinstance(item, Mapping) else None
-    if not isinstance(name, str) or not name or len(name) > _MAX_ID:
-        raise ItemUnreadable(f"the item's id is missing, no text, or longer than {_MAX_ID} characters")
+    if not isinstance(name, str) or not name or len(name) > _MAX_ID or not name.isprintable():
+        raise ItemUnreadable(f"the item's id is missing, no plain text, or longer than {_MAX_ID} characters")
     return name
 
 
@@ -87,6 +89,17 @@ def _refuse_credentials(assets: Mapping[str, Any]) -> None:
         href = asset.get("href") if isinstance(asset, Mapping) else None
         if isinstance(href, str) and _CREDENTIAL.search(href):
             raise ItemUnreadable(f"the address of asset {key!r} carries a credential; give the unsigned address")
+
+
+def _refuse_unstorable(item: dict[str, Any]) -> None:
+    """Refuse items that no database takes: one of them would spoil the batch it is written with."""
+    try:
+        text = json.dumps(item, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        raise ItemUnreadable(f"the item cannot be kept as JSON: {error}") from error
+    if "\\u0000" in text:
+        raise ItemUnreadable("the item holds zero characters, which databases refuse")
 
 
 def _moment(properties: Mapping[str, Any]) -> datetime:

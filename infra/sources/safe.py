@@ -11,7 +11,7 @@ from shapely.geometry import shape
 
 from infra.sources.acquisition import SCENE_CLASSES, Acquisition, Unreadable
 from infra.sources.errors import ItemUnreadable, SourceUnavailable
-from infra.sources.footprint import outline
+from infra.sources.footprint import meets, outline
 from infra.sources.items import read_item
 from infra.sources.product_name import parse_product_name
 from infra.sources.safe_metadata import PRODUCT_METADATA, read_product_metadata, read_tile_metadata
@@ -61,7 +61,7 @@ class SafeSource:
             except ItemUnreadable as problem:
                 yield Unreadable(product.name, str(problem))
                 continue
-            if shape(found.footprint).intersects(area):
+            if meets(found.footprint, area):
                 yield found
 
     def restore(self, item: dict[str, Any]) -> Acquisition:

@@ -13,6 +13,7 @@ from shapely.geometry import shape
 
 from infra.sources.acquisition import Acquisition, Unreadable
 from infra.sources.errors import ItemUnreadable, SourceAnswerInvalid
+from infra.sources.footprint import meets
 from infra.sources.http import JsonClient
 from infra.sources.items import item_name, last_change, read_item
 from infra.sources.services import SERVICES, PublicationQuery
@@ -75,7 +76,7 @@ class StacApiSource:
             except ItemUnreadable as problem:
                 yield Unreadable(_named(feature, position), str(problem))
                 continue
-            if self._too_old(found, begin) or not shape(found.footprint).intersects(area):
+            if self._too_old(found, begin) or not meets(found.footprint, area):
                 dropped += 1
                 continue
             yield found

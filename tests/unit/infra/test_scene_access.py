@@ -148,6 +148,14 @@ def test_keys_end_with_the_block():
     assert not hasenv()
 
 
+def test_keys_of_the_machine_are_not_looked_up(monkeypatch, tmp_path):
+    """With AWS's variables set, rasterio would start a session of its own for every read."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    environment = asset_access(FolderSourceSettings(name="f", path=tmp_path)).environment()
+    assert environment.session.get_credential_options() == {}
+
+
 def test_other_endpoint_and_requester_pays():
     access = asset_access(service("cdse", s3_endpoint_url="http://127.0.0.1:9000", requester_pays=True))
     assert access.options["AWS_S3_ENDPOINT"] == "127.0.0.1:9000"

@@ -121,3 +121,18 @@ def test_huge_item_is_refused_before_it_is_parsed(scene):
     with (scene.folder / "huge.json").open("wb") as file:
         file.truncate(9 * 1024 * 1024)
     assert "larger" in next(one.reason for one in found(scene) if isinstance(one, Unreadable))
+
+
+def test_footprint_that_crosses_itself_is_still_compared(scene):
+    west, south, east, north = found(scene)[0].bbox
+    ring = [[west, south], [east, north], [east, south], [west, north], [west, south]]
+    scene.write_item(geometry={"type": "Polygon", "coordinates": [ring]})
+    assert found(scene, where=made.region(west, south, east, north))
+    assert not found(scene, where=made.region(west + 3, south, east + 3, north))
+
+
+def test_nan_in_an_item_is_kept_as_null(scene):
+    text = json.dumps(scene.item()).replace('"links"', '"note": NaN, "links"')
+    (scene.folder / "item.json").write_text(text)
+    [one] = found(scene)
+    assert one.item["note"] is None
