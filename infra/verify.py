@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from infra.cog.overviews import halve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -69,7 +69,14 @@ class FileCheck:
     """Wall time."""
 
 
-def verify_cog(store: ObjectStore, key: str, profile: CogProfile, summary: CogSummary) -> FileCheck:
+def verify_cog(
+    store: ObjectStore,
+    key: str,
+    profile: CogProfile,
+    summary: CogSummary,
+    *,
+    progress: Callable[[float], object] | None = None,
+) -> FileCheck:
     """Check a stored file: its bytes, its layout, its description, every value, and a sample of its overviews.
 
     Args:
@@ -77,6 +84,7 @@ def verify_cog(store: ObjectStore, key: str, profile: CogProfile, summary: CogSu
         key: Its key.
         profile: What it should be.
         summary: What its writer saw go by.
+        progress: Told the fraction of the values compared, 0-1; may raise to stop.
 
     Returns:
         What was proved, with the digest of the stored bytes.
@@ -94,7 +102,7 @@ def verify_cog(store: ObjectStore, key: str, profile: CogProfile, summary: CogSu
             _check_structure(key, source, profile)
             _check_layout(key, source, profile)
             _check_bands(key, source, profile)
-            _check_values(key, source, profile, summary)
+            _check_values(key, source, profile, summary, progress or (lambda _fraction: None))
             overviews = tuple(source.overviews(1))
         with rasterio.Env(**(store.gdal_env() | _READING)):
             _check_overviews(key, store.gdal_path(key), profile)
@@ -197,9 +205,11 @@ def _blocks(level: Level, edge: int, source: Any) -> Iterator[tuple[int, int, Wi
         yield row, column, Window(column * edge, row * edge, width, height)
 
 
-def _check_values(key: str, source: Any, profile: CogProfile, summary: CogSummary) -> None:
+def _check_values(
+    key: str, source: Any, profile: CogProfile, summary: CogSummary, progress: Callable[[float], object]
+) -> None:
     """Every value of every band equals the stream's, block by block."""
-    for row, column, window in _blocks(profile.levels[0], profile.block, source):
+    for number, (row, column, window) in enumerate(_blocks(profile.levels[0], profile.block, source), start=1):
         pixels = _read(key, source, window).astype(profile.pixel_type, copy=False)
         for band, values in enumerate(pixels):
             if zlib.crc32(values.tobytes()) != summary.block_checksums[band, row, column]:
@@ -207,6 +217,7 @@ def _check_values(key: str, source: Any, profile: CogProfile, summary: CogSummar
                     f"{key}: block at column {window.col_off}, row {window.row_off} of band {band + 1} differs from "
                     "what was written"
                 )
+        progress(number / summary.blocks)
 
 
 def _read(key: str, source: Any, window: Window, bands: list[int] | None = None) -> NDArray[Any]:

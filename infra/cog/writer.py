@@ -53,7 +53,7 @@ class CogSummary:
 
 
 class CogWriter:
-    """Writes one file; used as a context manager it aborts when an exception passes.
+    """Writes one file; used as a context manager it aborts unless it was finished.
 
     Memory is bounded: pixels in flight by a fixed amount, pending overviews by the order of the blocks (in Z-order of
     the file's own blocks at most one block per level, row by row half a row of blocks per level).
@@ -84,8 +84,7 @@ class CogWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.abort()
+        self.abort()  # without effect after `finish`
 
     def write(self, column: int, row: int, block: NDArray[Any]) -> None:
         """Take a rectangle of whole blocks. The array may be reused afterwards.

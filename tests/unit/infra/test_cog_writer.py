@@ -328,6 +328,15 @@ def test_an_exception_on_the_way_leaves_nothing(store, tmp_path, pool):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_a_writer_left_unfinished_leaves_nothing(store, tmp_path, pool):
+    profile = profile_of(100, 100, 3)
+    with CogWriter(profile, store, "a.tif", pool=pool) as writer:
+        writer.write(0, 0, cube(profile))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    with pytest.raises(WriterClosed):
+        writer.finish()
+
+
 def test_an_error_in_the_pool_reaches_the_caller(store, tmp_path, pool, monkeypatch):
     def broken(_self, _values):
         raise MemoryError("no room to compress")
