@@ -78,6 +78,7 @@ class BandRaster:
         except BaseException:
             self._dataset.close()
             raise
+        self._dtype: str = self._dataset.dtypes[0]
         self.crs = self._dataset.crs
         self.transform = self._dataset.transform
         self.width: int = self._dataset.width
@@ -99,7 +100,7 @@ class BandRaster:
             UnreadableRaster: the file is truncated or corrupt there.
             RasterUnreachable: the network failed.
         """
-        out = np.zeros((height, width), self._dataset.dtypes[0])
+        out = np.zeros((height, width), self._dtype)
         left, top = max(column, 0), max(row, 0)
         right, bottom = min(column + width, self.width), min(row + height, self.height)
         if left >= right or top >= bottom:
@@ -124,6 +125,8 @@ class BandRaster:
 
     def _read(self, window: RasterWindow) -> Stored:
         """Read a window; a remote file is opened afresh once, which heals it or tells network from corruption."""
+        if self._dataset.closed:  # the network failed while it was opened again
+            self._dataset = self._open()
         try:
             return self._values(window)
         except UnreadableRaster:
