@@ -86,7 +86,16 @@ class PreviewCollector:
             channel_sigma: Turns (u, n) stored uncertainty layers into (172, n) float32 1-sigma, reflectance. Called
                 once, when the page is rendered, for a few thousand pixels.
             measured_fraction: (172,) float32 how much of each channel the sensor saw in this window, 0-1.
+
+        Raises:
+            ValueError: the window reaches beyond the product.
         """
+        height, width = qa.shape
+        if column < 0 or row < 0 or column + width > self._width or row + height > self._height:
+            raise ValueError(
+                f"window {width} x {height} at column {column}, row {row} reaches beyond the product of "
+                f"{self._width} x {self._height} pixels; cut it to the product"
+            )
         valid = ((qa & NODATA_BIT) == 0) & (hsi[0] != NODATA) & np.isfinite(source).all(axis=0)
         self._mosaic.add(column, row, hsi=hsi, residual_rms=residual_rms, qa=qa, valid=valid)
         self._channel_sigma = channel_sigma

@@ -71,8 +71,8 @@ def draw_colour(
     shown = np.clip(np.where(known[..., None], shown, 0.0), 0.0, 1.0) ** (1 / 1.4)
     picture = np.concatenate([shown, known[..., None]], axis=-1)
     _show(axes, ground, picture)
-    stretch = f"{limits[0][0]:.2f} to {limits[0][1]:.2f}" if shared_stretch else "each with its own contrast"
-    detail = f"reflectance {stretch}" if shared_stretch else stretch
+    low, high = (round(limit, 2) + 0.0 for limit in limits[0])  # + 0.0 turns a negative zero into zero
+    detail = f"reflectance {low:.2f} to {high:.2f}" if shared_stretch else "each with its own contrast"
     _title(axes, title, detail)
 
 
@@ -116,6 +116,15 @@ def draw_residual(figure: Figure, axes: Axes, below: Axes, ground: Ground, resid
     bar.ax.locator_params(nbins=5)
 
 
+def state_key(mosaic: Mosaic, ground: Ground) -> list[tuple[str, str]]:
+    """Return colour and meaning of everything that `draw_state` may draw of this scene."""
+    key = [(TRUSTED_COLOUR, "no flag")]
+    if mosaic.valid_pixels < ground.width * ground.height:
+        key.append((NODATA_COLOUR, "no data"))
+    shares = zip(FLAGS, mosaic.flag_shares(), strict=True)
+    return key + [(flag.colour, f"{flag.label} {_percent(share)}") for flag, share in shares if share > 0]
+
+
 def draw_state(axes: Axes, below: Axes, ground: Ground, mosaic: Mosaic) -> None:
     """Draw which pixels are valid, trusted, or flagged and why, and the colours' meaning below."""
     from matplotlib.colors import ListedColormap
@@ -126,16 +135,8 @@ def draw_state(axes: Axes, below: Axes, ground: Ground, mosaic: Mosaic) -> None:
     _show(axes, ground, mosaic.state(), cmap=palette, vmin=-1.5, vmax=len(colours) - 1.5, interpolation="nearest")
     valid = mosaic.valid_pixels / (ground.width * ground.height)
     _title(axes, "Validity", f"{_percent(valid)} of the pixels have data")
-    shares = mosaic.flag_shares()
-    entries = [Patch(facecolor=TRUSTED_COLOUR, edgecolor="#888888", label="no flag")]
-    if valid < 1:
-        entries.append(Patch(facecolor=NODATA_COLOUR, edgecolor="#888888", label="no data"))
-    entries += [
-        Patch(facecolor=flag.colour, edgecolor="#888888", label=f"{flag.label} {_percent(share)}")
-        for flag, share in zip(FLAGS, shares, strict=True)
-        if share > 0
-    ]
-    below.legend(handles=entries, loc="upper left", fontsize=9.5, frameon=False, borderpad=0, borderaxespad=0)
+    key = [Patch(facecolor=colour, edgecolor="#888888", label=label) for colour, label in state_key(mosaic, ground)]
+    below.legend(handles=key, loc="upper left", fontsize=9.5, frameon=False, borderpad=0, borderaxespad=0)
     below.set_axis_off()
 
 

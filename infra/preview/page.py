@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,18 +30,19 @@ _TOP: Final = 0.2
 _NOTICE: Final = 0.5
 _TITLE: Final = 0.48
 _LINE: Final = 0.27
+_TITLE_LETTERS, _LINE_LETTERS = 85, 150
+"""What fits across the page; longer titles are cut, longer lines are folded."""
 _MAP_GAP: Final = 0.75
 _MAP_WIDTH: Final = (_WIDTH - _LEFT - _RIGHT - 3 * _MAP_GAP) / 4
 _FLATTEST, _TALLEST = 1.0, 4.6
 """Heights of the row of maps for very wide and very tall products."""
 _MAP_KEY: Final = 0.55
 """From the maps down to their scale and colours."""
-_KEY_LINE: Final = 0.19
-_KEY_LINES: Final = 4
+_KEY_LINE: Final = 0.2
+_FEWEST_KEY_LINES: Final = 3
 _SPECTRA_ROW: Final = 2.75
 _RELIABILITY_ROW: Final = 2.6
 _GAP: Final = 0.95
-_SPECTRA_COLUMNS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class _Layout:
     header_lines: int
     map_row: float
     """Height of the maps, inches."""
+    key_lines: int
     spectra_rows: int
 
     @property
@@ -72,7 +75,7 @@ class _Layout:
 
     @property
     def spectra(self) -> float:
-        return self.keys + _KEY_LINES * _KEY_LINE + 1.0
+        return self.keys + self.key_lines * _KEY_LINE + 1.0
 
     @property
     def reliability(self) -> float:
@@ -112,13 +115,16 @@ def render_page(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = size
-    map_row = min(max(_MAP_WIDTH * height / width, _FLATTEST), _TALLEST)
-    layout = _Layout(len(header.lines), map_row, max(1, -(-len(typical) // _SPECTRA_COLUMNS)))
+    ground = maps.Ground(*size)
+    map_row = min(max(_MAP_WIDTH * ground.height / ground.width, _FLATTEST), _TALLEST)
+    columns = _spectra_columns(len(typical))
+    lines = [part for line in header.lines for part in textwrap.wrap(line, _LINE_LETTERS, drop_whitespace=False)]
+    key_lines = max(_FEWEST_KEY_LINES, len(maps.state_key(mosaic, ground)))
+    layout = _Layout(len(lines), map_row, key_lines, max(1, -(-len(typical) // columns)))
     figure = Figure(figsize=(_WIDTH, layout.height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    _draw_header(figure, layout, header)
-    _draw_maps(figure, layout, size, mosaic, typical)
+    _draw_header(figure, layout, textwrap.shorten(header.title, _TITLE_LETTERS, placeholder=" …"), lines)
+    _draw_maps(figure, layout, ground, mosaic, typical)
     _draw_spectra(figure, layout, typical, typical_sigma)
     if reliability is not None:
         _draw_reliability(figure, layout, reliability)
@@ -128,7 +134,11 @@ def render_page(
     return picture.getvalue()
 
 
-def _draw_header(figure: Figure, layout: _Layout, header: PreviewHeader) -> None:
+def _spectra_columns(spectra: int) -> int:
+    return 2 if spectra in {2, 4} else 3
+
+
+def _draw_header(figure: Figure, layout: _Layout, title: str, lines: Sequence[str]) -> None:
     def write(text: str, top: float, **style: Any) -> None:
         figure.text(_LEFT / _WIDTH, 1 - top / layout.height, text, va="top", parse_math=False, **style)
 
@@ -142,19 +152,18 @@ def _draw_header(figure: Figure, layout: _Layout, header: PreviewHeader) -> None
         fontweight="bold",
         bbox={"boxstyle": "round,pad=0.4", "facecolor": "#fff3cd", "edgecolor": "#b58900"},
     )
-    write(header.title, _TOP + _NOTICE, fontsize=19, fontweight="bold")
-    for position, line in enumerate(header.lines):
+    write(title, _TOP + _NOTICE, fontsize=19, fontweight="bold")
+    for position, line in enumerate(lines):
         write(line, _TOP + _NOTICE + _TITLE + position * _LINE, fontsize=12, color="#222222")
 
 
 def _draw_maps(
-    figure: Figure, layout: _Layout, size: tuple[int, int], mosaic: Mosaic, typical: Sequence[TypicalPixel]
+    figure: Figure, layout: _Layout, ground: maps.Ground, mosaic: Mosaic, typical: Sequence[TypicalPixel]
 ) -> None:
     lefts = [_LEFT + position * (_MAP_WIDTH + _MAP_GAP) for position in range(4)]
     axes = [figure.add_axes(layout.box(layout.maps, left, _MAP_WIDTH, layout.map_row)) for left in lefts]
     scale = figure.add_axes(layout.box(layout.keys, lefts[2], _MAP_WIDTH, 0.13))
-    key = figure.add_axes(layout.box(layout.keys, lefts[3], _MAP_WIDTH, _KEY_LINES * _KEY_LINE))
-    ground = maps.Ground(*size)
+    key = figure.add_axes(layout.box(layout.keys, lefts[3], _MAP_WIDTH, layout.key_lines * _KEY_LINE))
     reflectance = mosaic.reflectance()
     maps.draw_colour(axes[0], ground, reflectance[[1, 2, 3]], "True colour", shared_stretch=True)
     maps.draw_colour(axes[1], ground, reflectance[[0, 1, 2]], "Near infrared, red, green", shared_stretch=False)
@@ -171,10 +180,10 @@ def _draw_spectra(
         middle = 1 - (layout.spectra + _SPECTRA_ROW / 2) / layout.height
         figure.text(0.5, middle, "No valid pixel: no spectrum to show", ha="center", fontsize=14)
         return
-    gap = 0.75
-    width = (_WIDTH - _LEFT - _RIGHT - (_SPECTRA_COLUMNS - 1) * gap) / _SPECTRA_COLUMNS
+    columns, gap = _spectra_columns(len(typical)), 0.75
+    width = (_WIDTH - _LEFT - _RIGHT - (columns - 1) * gap) / columns
     for position, (one, one_sigma) in enumerate(zip(typical, sigma, strict=True)):
-        row, column = divmod(position, _SPECTRA_COLUMNS)
+        row, column = divmod(position, columns)
         box = layout.box(
             layout.spectra + row * (_SPECTRA_ROW + _GAP), _LEFT + column * (width + gap), width, _SPECTRA_ROW
         )

@@ -131,12 +131,17 @@ def draw_measured_fraction(axes: Axes, reliability: Reliability) -> None:
 
 
 def _draw_source(axes: Axes, source: NDArray[np.float32]) -> None:
-    for band, value in zip(SOURCE_BANDS, source, strict=True):
-        inside = CENTRE_NM.min() <= band.centre_nm <= CENTRE_NM.max()
-        axes.errorbar(
-            band.centre_nm, value, xerr=band.fwhm_nm / 2, fmt=_MARKERS[band.resolution_m], ms=5, color="black",
-            mfc="black" if inside else "white", mec="black", ecolor="#555555", elinewidth=1, zorder=3,
-        )  # fmt: skip
+    """Draw the source bands as points at their centres with their widths as bars; hollow outside the product's grid."""
+    centre = np.array([band.centre_nm for band in SOURCE_BANDS])
+    half = np.array([band.fwhm_nm / 2 for band in SOURCE_BANDS])
+    inside = (centre >= CENTRE_NM.min()) & (centre <= CENTRE_NM.max())
+    axes.hlines(source, centre - half, centre + half, colors="#555555", lw=1, zorder=3)
+    for metres, marker in _MARKERS.items():
+        at_metres = np.array([band.resolution_m == metres for band in SOURCE_BANDS])
+        for chosen, face in ((at_metres & inside, "black"), (at_metres & ~inside, "white")):
+            axes.plot(
+                centre[chosen], source[chosen], ls="", marker=marker, ms=5, mfc=face, mec="black", mew=0.9, zorder=4
+            )  # fmt: skip
 
 
 def _dress(axes: Axes) -> None:
