@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import psutil
 
+from infra.settings import CONFIG_VARIABLE, config_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -172,7 +174,7 @@ def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str
     prefect_home = settings.home / "prefect"
     return {
         **os.environ,
-        "EXPLAINS2A_HOME": str(settings.home),
+        **_operator_paths(settings),
         "EXPLAINS2A_PREFECT__UI_URL": ui_url,
         "EXPLAINS2A_API__PUBLIC_URL": settings.api.public_url or catalog_url,
         "PREFECT_HOME": str(prefect_home),
@@ -189,22 +191,30 @@ def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str
     }
 
 
+def _operator_paths(settings: Settings) -> dict[str, str]:
+    """Name the operator's files by absolute paths: flow runs work in another folder."""
+    paths = {"EXPLAINS2A_HOME": str(settings.home)}
+    if config_file().is_file():
+        paths[CONFIG_VARIABLE] = str(config_file())
+    if settings.regions_file:
+        paths["EXPLAINS2A_REGIONS_FILE"] = str(settings.regions_file)
+    return paths
+
+
 def _start(home: Path, name: str, url: str, environment: Mapping[str, str], command: Sequence[str]) -> Service:
     log = home / "run" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter with fixed arguments
-            command,
-            cwd=CODE_ROOT,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    created = psutil.Process(process.pid).create_time()
-    logger.info("started %s, pid %d, log %s", name, process.pid, log)
-    return Service(name=name, pid=process.pid, created=created, url=url, log=str(log))
+    quiet, append = (0, os.devnull, os.O_RDONLY, 0), (1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    pid = os.posix_spawn(
+        command[0],
+        list(command),
+        dict(environment),
+        file_actions=[(os.POSIX_SPAWN_OPEN, *quiet), (os.POSIX_SPAWN_OPEN, *append), (os.POSIX_SPAWN_DUP2, 1, 2)],
+        setsid=True,
+    )
+    created = psutil.Process(pid).create_time()
+    logger.info("started %s, pid %d, log %s", name, pid, log)
+    return Service(name=name, pid=pid, created=created, url=url, log=str(log))
 
 
 def _wait_for(url: str, service: Service) -> None:

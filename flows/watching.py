@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from catalog.ledger import Discovery
 from infra.sources import Unreadable
-from infra.sources.errors import SourceUnavailable
+from infra.sources.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class WatchReport:
     unreadable: list[str] = field(default_factory=list)
     """Items that could not be understood, with the reason."""
     unavailable: list[str] = field(default_factory=list)
-    """Sources that did not answer, with the reason; they are asked again from the same mark."""
+    """Sources that gave no usable answer, with the reason; they are asked again from the same mark."""
     new_scenes: list[int] = field(default_factory=list)
     """Ledger rows made by this look."""
 
@@ -75,8 +75,8 @@ def watch_sources(
             report.asked += 1
             try:
                 _watch_one(assembly, source.name, region, report, actor=actor, now=now, dry_run=dry_run)
-            except SourceUnavailable as error:
-                logger.warning("source %s did not answer: %s", source.name, error)
+            except SourceError as error:
+                logger.warning("source %s gave no usable answer: %s", source.name, error)
                 report.unavailable.append(f"{source.name} / {region.id}: {error}")
     return report
 
@@ -97,7 +97,8 @@ def _watch_one(
             report.unreadable.append(f"{found.item_id}: {found.reason}")
             continue
         batch.append(_discovery(found, region))
-        newest = max(filter(None, (newest, found.published)), default=None)
+        # Where a source publishes no time of publication, the product's generation time stands for it.
+        newest = max(filter(None, (newest, found.published or found.revision.generated)), default=None)
         if len(batch) >= DISCOVERY_BATCH:
             _record(assembly, batch, report, actor=actor, dry_run=dry_run)
             batch = []

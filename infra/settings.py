@@ -1,7 +1,8 @@
 """Everything an operator sets, checked once at start: every problem is reported, not only the first.
 
-Settings come from, strongest first: environment variables (``EXPLAINS2A_STORAGE__URL=...``), a ``.env`` file, a TOML
-file named by ``EXPLAINS2A_CONFIG`` (default ``explains2a.toml`` in the working directory), and the defaults below.
+Settings come from, strongest first: environment variables (``EXPLAINS2A_STORAGE__URL=...``), a ``.env`` file beside the
+TOML file, the TOML file named by ``EXPLAINS2A_CONFIG`` (default ``explains2a.toml`` in the working directory), and the
+defaults below. Relative paths are taken from the TOML file's folder.
 """
 
 from __future__ import annotations
@@ -36,6 +37,19 @@ CONFIG_VARIABLE = "EXPLAINS2A_CONFIG"
 
 _MAX_REGION_FILE_BYTES = 16 * 1024 * 1024
 _SLUG = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+
+def config_file() -> Path:
+    """The TOML file in use, absolute; it need not exist unless the environment names it."""
+    return Path(os.environ.get(CONFIG_VARIABLE, "explains2a.toml")).expanduser().resolve()
+
+
+def _absolute(path: Path) -> Path:
+    """Take a relative path as the operator meant it: from the folder of the TOML file."""
+    return (config_file().parent / path.expanduser()).resolve()
+
+
+AnyPath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class SettingsInvalid(ValueError):
@@ -84,14 +98,14 @@ class FolderSourceSettings(_Source):
     """A folder of STAC items (``*.json``); assets may be relative to the folder."""
 
     kind: Literal["folder"] = "folder"
-    path: Path
+    path: AnyPath
 
 
 class SafeSourceSettings(_Source):
     """A folder that holds Sentinel-2 L2A ``*.SAFE`` product folders."""
 
     kind: Literal["safe"] = "safe"
-    path: Path
+    path: AnyPath
 
 
 class StacSourceSettings(_Source):
@@ -201,28 +215,24 @@ class PrefectSettings(_Part):
     concurrency: int = Field(default=2, ge=1, le=64, description="scenes processed at once by `explains2a up`")
 
 
-def _absolute(path: Path) -> Path:
-    return path.expanduser().resolve()
-
-
 class Settings(BaseSettings):
     """The whole tree. Build it with `load_settings`, which reports every problem at once."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="EXPLAINS2A_", env_nested_delimiter="__", env_file=".env", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="EXPLAINS2A_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    home: Annotated[Path, AfterValidator(_absolute)] = Field(
+    home: AnyPath = Field(
         default=Path("explains2a-data"), description="folder of the database and files on a single machine"
     )
     database_url: SecretStr = Field(
         default=SecretStr(""), description="SQLAlchemy URL (sqlite or postgresql+psycopg); empty: SQLite in the home"
     )
     storage: StorageSettings = StorageSettings()
-    regions_file: Path | None = Field(default=None, description="GeoJSON FeatureCollection; each feature is a region")
+    regions_file: AnyPath | None = Field(
+        default=None, description="GeoJSON FeatureCollection; each feature is a region"
+    )
     sources: tuple[SourceSettings, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    model_path: Path | None = Field(default=None, description="folder of other weights than the shipped ones")
+    model_path: AnyPath | None = Field(default=None, description="folder of other weights than the shipped ones")
     gates: GateSettings = GateSettings()
     product: ProductSettings = ProductSettings()
     processing: ProcessingSettings = ProcessingSettings()
@@ -241,8 +251,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook has this signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the TOML file behind the environment."""
-        config = Path(os.environ.get(CONFIG_VARIABLE, "explains2a.toml"))
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, config)
+        toml = TomlConfigSettingsSource(settings_cls, config_file())
+        return init_settings, env_settings, dotenv_settings, toml
 
     @field_validator("sources")
     @classmethod
@@ -353,11 +363,10 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsInvalid: at least one problem; none of the message's lines holds a secret.
     """
-    config = os.environ.get(CONFIG_VARIABLE)
-    if config and not Path(config).is_file():
-        raise SettingsInvalid(f"{CONFIG_VARIABLE} names {config}, which is not a file")
+    if CONFIG_VARIABLE in os.environ and not config_file().is_file():
+        raise SettingsInvalid(f"{CONFIG_VARIABLE} names {config_file()}, which is not a file")
     try:
-        return Settings(**overrides)
+        return Settings(_env_file=config_file().parent / ".env", **overrides)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False)]
         raise SettingsInvalid("\n".join(lines)) from None

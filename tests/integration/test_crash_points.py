@@ -8,8 +8,8 @@ import time
 from datetime import timedelta
 
 import pytest
-from catalog.publishing import published_hrefs
 
+from catalog.publishing import published_hrefs
 from flows.assembly import assemble
 from flows.housekeeping import remove_orphans
 from flows.processing import Stage, process_scene

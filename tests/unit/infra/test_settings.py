@@ -53,7 +53,9 @@ def test_no_message_shows_a_secret(monkeypatch):
 
 def test_the_environment_wins_over_the_file(monkeypatch, tmp_path):
     config = tmp_path / "operator.toml"
-    config.write_text('device = "cpu"\n[api]\nport = 9000\n[[sources]]\nkind = "folder"\nname = "inbox"\npath = "/in"\n')
+    config.write_text(
+        'device = "cpu"\n[api]\nport = 9000\n[[sources]]\nkind = "folder"\nname = "inbox"\npath = "/in"\n'
+    )
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     monkeypatch.setenv("EXPLAINS2A_API__PORT", "9001")
     settings = load_settings()
@@ -101,3 +103,16 @@ def test_two_regions_cannot_share_an_id(tmp_path):
 def test_a_region_file_that_is_missing_is_reported_with_the_settings(tmp_path):
     with pytest.raises(SettingsInvalid, match="regions_file"):
         load_settings(regions_file=tmp_path / "none.geojson")
+
+
+def test_relative_paths_are_taken_from_the_folder_of_the_file(monkeypatch, tmp_path):
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    (folder / "explains2a.toml").write_text(
+        'home = "data"\n[[sources]]\nkind = "folder"\nname = "in"\npath = "inbox"\n'
+    )
+    (folder / ".env").write_text("EXPLAINS2A_DEVICE=cpu\n")
+    monkeypatch.setenv(CONFIG_VARIABLE, "etc/explains2a.toml")
+    settings = load_settings()
+    assert (settings.home, settings.sources[0].path) == (folder / "data", folder / "inbox")
+    assert settings.device == "cpu"
