@@ -29,11 +29,13 @@ from model.residual import RESIDUAL_STEP, residual_layers
 from model.solution import DualitySolver
 from model.subspace import REFLECTANCE_STEP, STORED_LIMIT, Basis, compact_layers, hsi_layers
 from model.uncertainty import (
+    GROUPS,
     INFLATION_STEP,
     SIGMA_STEP,
     channel_sigma,
     uncertainty_layers,
 )
+from model.unfolding import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +48,9 @@ if TYPE_CHECKING:
     from model.solution import PlatformTools, Solution
 
 BLOCK: Final[int] = 192
-"""Edge of the pieces the 172 bands are expanded in; kept windows start at its multiples, so pieces never shift."""
+STRIP: Final[int] = 24
+"""The 172 bands are expanded in pieces of 24 rows and 192 columns: small enough for the cache, and kept windows start at
+their multiples, so pieces never shift."""
 
 
 @dataclass(frozen=True)
@@ -200,27 +204,26 @@ class DualityModel:
 
         valid = inner(fused.valid)
         void = ~valid
-        y, s, w = kept(fused.bands.view(12, -1)), kept(posterior.scale), kept(posterior.weights)
-        z = y / s
-        coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
-        sigma, inflation = tools.uncertainty(z, w, s, kept(fused.detail20.flatten()), kept(fused.detail60.flatten()))
-        score = kept(posterior.distance) / self.parameters.calibration.distance_limit
-        chi2 = self._chi2(y, kept(solution.simulated.view(12, -1)))
-        measured = tools.explanation.measured(w)
-        explanation = torch.cat(
-            [
-                measured / SHARE_STEP,
-                tools.explanation.attribution(z, w) / SHARE_STEP,
-                kept(fused.gains.reshape(4, -1)) / GAIN_STEP,
-                kept(fused.detail20.flatten())[None] / DETAIL_STEP,
-                score[None] / SCORE_STEP,
-                chi2[None] / SCORE_STEP,
-            ]
+        layers = self._layers(
+            tools,
+            kept(fused.bands.view(12, -1)),
+            kept(solution.simulated.view(12, -1)),
+            kept(posterior.weights),
+            kept(torch.stack([posterior.scale, posterior.distance])),
+            kept(torch.cat([fused.detail20[None], fused.detail60[None], fused.gains]).view(6, -1)),
         )
-        uncertainty = torch.cat([sigma / SIGMA_STEP, inflation[None] / INFLATION_STEP])
+        uncertainty, explanation = layers[: len(self.uncertainty_layers)], layers[len(self.uncertainty_layers) :]
+        coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
         within = _within(residuals, inner, valid)
-        outside = (score.view(valid.shape) > 1.0) & valid
-        totals = _totals(valid, outside, within, sigma, measured[0], residuals, inner)
+        outside = (explanation[-2].view(valid.shape) * SCORE_STEP > 1.0) & valid
+        totals = {
+            "valid": float(valid.sum()),
+            "out_of_domain": float(outside.sum()),
+            "within_noise": float(within.sum()),
+            "sigma": _sum((uncertainty[:GROUPS] * SIGMA_STEP).square().mean(dim=0).sqrt() * valid.flatten()),
+            "measured": _sum(explanation[0] * SHARE_STEP * valid.flatten()),
+            **_residual_totals(residuals, inner),
+        }
         return Estimate(
             hsi=self._bands(coefficients, void),
             compact=_integers(coefficients, void),
@@ -234,20 +237,47 @@ class DualityModel:
             totals=totals,
         )
 
-    def _chi2(self, y: torch.Tensor, simulated: torch.Tensor) -> torch.Tensor:
-        """Reduced chi-square (N,) of fused bands against the product, B01 left out."""
+    def _layers(self, tools: PlatformTools, *columns: torch.Tensor) -> torch.Tensor:
+        """Uncertainty and explanation of N pixels in stored units, a few thousand pixels at a time.
+
+        Args:
+            tools: the platform's.
+            columns: fused bands (12, N), product seen through the sensor (12, N), class probabilities (J, N), scale and
+                distance (2, N), detail below 20 and 60 m and gains (6, N).
+
+        Returns:
+            (9 + 28, N) float32.
+        """
+        limit = self.parameters.calibration.distance_limit
         absolute, relative = self._noise
-        square = (y - simulated).square() / (absolute + relative * y.square())
-        reduced: torch.Tensor = square[1:].mean(dim=0)
-        return reduced
+        out = torch.empty(
+            len(self.uncertainty_layers) + len(self.explanation_layers), columns[0].shape[1], device=self.device
+        )
+        for start in range(0, out.shape[1], CHUNK):
+            y, seen, w, (s, distance), space = (column[:, start : start + CHUNK] for column in columns)
+            z = y / s
+            sigma, inflation = tools.uncertainty(z, w, s, space[0], space[1])
+            chi2 = ((y - seen).square() / (absolute + relative * y.square()))[1:].mean(dim=0)
+            rows = (
+                sigma / SIGMA_STEP,
+                inflation[None] / INFLATION_STEP,
+                tools.explanation.measured(w) / SHARE_STEP,
+                tools.explanation.attribution(z, w) / SHARE_STEP,
+                space[2:] / GAIN_STEP,
+                space[:1] / DETAIL_STEP,
+                distance[None] / (limit * SCORE_STEP),
+                chi2[None] / SCORE_STEP,
+            )
+            out[:, start : start + CHUNK] = torch.cat(rows)
+        return out
 
     def _bands(self, coefficients: torch.Tensor, void: torch.Tensor) -> NDArray[np.int16]:
         """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece."""
         _, height, width = coefficients.shape
         out = np.empty((self._expand.shape[0], height, width), dtype=np.int16)
-        for row in range(0, height, BLOCK):
+        for row in range(0, height, STRIP):
             for column in range(0, width, BLOCK):
-                part = np.s_[row : row + BLOCK, column : column + BLOCK]
+                part = np.s_[row : row + STRIP, column : column + BLOCK]
                 piece = coefficients[:, part[0], part[1]]
                 values = self._expand @ (piece.reshape(len(piece), -1) * self.solver.steps)
                 values = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
@@ -322,32 +352,19 @@ def _within(residuals: dict[int, Residual], inner: Callable[..., torch.Tensor], 
     return within & valid
 
 
-def _totals(
-    valid: torch.Tensor,
-    outside: torch.Tensor,
-    within: torch.Tensor,
-    sigma: torch.Tensor,
-    measured: torch.Tensor,
-    residuals: dict[int, Residual],
-    inner: Callable[..., torch.Tensor],
-) -> dict[str, float]:
-    """Sums over the valid pixels of one window."""
-    flat = valid.flatten()
+def _sum(values: torch.Tensor) -> float:
+    return float(values.sum(dtype=torch.float64))
+
+
+def _residual_totals(residuals: dict[int, Residual], inner: Callable[..., torch.Tensor]) -> dict[str, float]:
+    """Sum and number of squared residuals at native resolution, all bands but B01."""
     squares = count = 0.0
     for resolution, part in residuals.items():
         ratio = resolution // 10
         bands = len(part.value) - (resolution == 60)
-        squares += float(inner(part.squares, ratio).sum(dtype=torch.float64)) * bands
+        squares += _sum(inner(part.squares, ratio)) * bands
         count += float(inner(part.known, ratio).sum()) * bands
-    return {
-        "valid": float(flat.sum()),
-        "out_of_domain": float(outside.sum()),
-        "within_noise": float(within.sum()),
-        "sigma": float((sigma.square().mean(dim=0).sqrt() * flat).sum(dtype=torch.float64)),
-        "measured": float((measured * flat).sum(dtype=torch.float64)),
-        "residual_squares": squares,
-        "residual_count": count,
-    }
+    return {"residual_squares": squares, "residual_count": count}
 
 
 def load_model(path: Path | None = None, device: str = "auto") -> DualityModel:

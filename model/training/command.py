@@ -31,10 +31,14 @@ NAME: Final[str] = "explains2a-closed-form"
 VERSION: Final[str] = "1.0.0"
 
 LIMITS: Final[tuple[str, ...]] = (
-    "The 172 bands are estimated from twelve measured ones: 97 channels have no response in the sensor "
-    "and follow the prior.",
-    "Narrow features away from the measured bands (clay at 2.2 um, carbonate at 2.3 um) are not identifiable; "
-    "do not map them.",
+    (
+        "The 172 bands are estimated from twelve measured ones: 97 channels have no response in the sensor "
+        "and follow the prior."
+    ),
+    (
+        "Narrow features away from the measured bands (clay at 2.2 um, carbonate at 2.3 um) are not identifiable; "
+        "do not map them."
+    ),
     "Not for quantitative use where a pixel is flagged out of domain or of low consistency.",
     "Sentinel-2C's responses of B01 and B09 are Sentinel-2B's: its published table lacks them.",
     "B01 lies outside the product's grid: a feature of the estimate, never a constraint on it.",
