@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 BLOCK: Final[int] = 192
 STRIP: Final[int] = 24
-"""The 172 bands are expanded in pieces of 24 rows and 192 columns: small enough for the cache, and kept windows start at
-their multiples, so pieces never shift."""
+"""The 172 bands are expanded in pieces of 24 rows and 192 columns: small enough for the cache, and kept windows start
+at their multiples, so pieces never shift."""
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,12 @@ def channel_sigma(stored: NDArray[np.int16], profile: NDArray[np.float64]) -> ND
     Returns:
         (172, ...) float32 one sigma, reflectance; nan where nodata.
     """
-    groups = np.where(stored[:GROUPS] == NODATA, np.nan, stored[:GROUPS] * np.float32(SIGMA_STEP)).astype(np.float32)
-    shape = (-1,) + (1,) * (stored.ndim - 1)
-    return np.asarray(groups[GROUP_OF_CHANNEL] * profile.astype(np.float32).reshape(shape))
+    groups = np.where(stored[:GROUPS] == NODATA, np.nan, stored[:GROUPS] * np.float32(SIGMA_STEP))
+    return spread_over_channels(groups, profile)
+
+
+def spread_over_channels(groups: NDArray[np.floating], profile: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Sigma of every channel (172, ...) from that of its group (8, ...)."""
+    shape = (-1,) + (1,) * (groups.ndim - 1)
+    factor = profile.astype(np.float32).reshape(shape)
+    return np.asarray(groups.astype(np.float32)[GROUP_OF_CHANNEL] * factor)

@@ -23,7 +23,7 @@ from model.residual import ROWS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from model.training.spectra import Spectra
+    from model.spectra import Spectra
 
 SIMULATED_MTF: Final[float] = 0.25
 """Modulation at Nyquist of the simulated 20 and 60 m bands; the cube itself is sharp. Harder than what the model

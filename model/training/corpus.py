@@ -7,7 +7,6 @@ are added.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from model.card import DataSource
 from model.errors import DataMissing
-from model.training.spectra import Spectra, read_spectra
+from model.spectra import Spectra, read_spectra, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,12 +88,6 @@ class Corpus:
 def judging_splits() -> tuple[str, ...]:
     """Splits left out in turn."""
     return tuple(dict.fromkeys(source.split for source in SOURCES if source.judges))
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_corpus(data: Path) -> Corpus:

@@ -8,6 +8,7 @@ them, otherwise the sorted samples are interpolated.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -172,3 +173,9 @@ def read_spectra(path: Path) -> Spectra:
         raise InvalidSpectra(f"{path}: none of its {good.size} spectra is valid (nodata, zero or implausible values)")
     coastal = np.where(np.abs(coastal) < 2, coastal, np.nan)
     return Spectra(path.stem, grid[good], coastal[good].astype(np.float32), np.flatnonzero(good), shape, covered)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
