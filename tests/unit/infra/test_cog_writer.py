@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import unittest.mock as mock
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,11 +90,14 @@ def files(draw):
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
           deadline=None)  # fmt: skip
-@given(files())
-def test_gdal_reads_what_was_written_in_any_order(store, pool, file):
+@given(files(), st.sampled_from([0, 4_000, 8 << 20]), st.sampled_from([0.0, 0.5, 1.15]))
+def test_gdal_reads_what_was_written_in_any_order(store, pool, file, put_off, margin):
+    """Also when the body begins at once or late, and when the guess of the head's size is far off."""
     profile, order = file
     values = cube(profile)
-    summary = write(profile, values, store, "scene/any.tif", pool, order)
+    with mock.patch.multiple("infra.cog.placement", _PUT_OFF_BYTES=put_off, _MARGIN=margin):
+        summary = write(profile, values, store, "scene/any.tif", pool, order)
+    verify_cog(store, "scene/any.tif", profile, summary)
     with rasterio.open(store.gdal_path("scene/any.tif")) as source:
         np.testing.assert_array_equal(source.read(), values)
         assert source.nodata == profile.nodata
@@ -120,15 +124,24 @@ def test_rio_cogeo_is_strict_and_content(store, pool, width, height, bands, bloc
     assert cog_validate(store.gdal_path("a.tif"), strict=True, quiet=True) == (True, [], [])
 
 
-def test_a_file_larger_than_what_is_put_off_is_valid_too(store, pool):
-    """Its head is sized by a guess; what does not fit goes to the end, and every tile is found."""
-    profile = profile_of(900, 900, 60, block=96)
-    values = cube(profile)
-    values[:, :96, :96] = 7  # the first block compresses to nothing, so the guess is far too small
+@pytest.mark.parametrize(("margin", "in_head"), [(0.0, 2), (0.5, 3), (1.15, 4), (3.0, 4)])
+def test_first_blocks_lie_in_the_head_as_far_as_they_fit(store, pool, monkeypatch, margin, in_head):
+    """A larger file's head is sized by a guess; what does not fit, finest first, goes to the end."""
+    monkeypatch.setattr("infra.cog.placement._MARGIN", margin)
+    profile = profile_of(768, 768, 40, block=96)
+    values = np.random.default_rng(0).integers(0, 5000, (40, 768, 768), np.int16)
     summary = write(profile, values, store, "a.tif", pool)
-    assert summary.size > 8 << 20
-    assert cog_validate(store.gdal_path("a.tif"), strict=True, quiet=True) == (True, [], [])
     verify_cog(store, "a.tif", profile, summary)
+    with rasterio.open(store.gdal_path("a.tif")) as source:
+        firsts = [
+            int(source.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, **({"ovr": n - 1} if n else {})))
+            for n in range(len(profile.levels))
+        ]
+    assert firsts == sorted(firsts, reverse=True)
+    assert sum(place < summary.size // 2 for place in firsts) == in_head
+    for (offset, size), (following, _size) in itertools.pairwise(tile_places(store.gdal_path("a.tif"), profile)):
+        assert offset + size <= following
+    assert cog_validate(store.gdal_path("a.tif"), strict=True, quiet=True) == (True, [], [])
 
 
 def test_small_files_have_no_gap(store, pool):
