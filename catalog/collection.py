@@ -90,16 +90,8 @@ def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]
         collection: The collection as stored.
         item: An item that is being published.
     """
-    spatial, temporal = collection["extent"]["spatial"]["bbox"][0], collection["extent"]["temporal"]["interval"][0]
-    first = temporal == [None, None]
-    west, south, east, north = item["bbox"]
-    box = [west, south, east, north]
-    if not first:
-        box = [min(spatial[0], west), min(spatial[1], south), max(spatial[2], east), max(spatial[3], north)]
-    if west > east:  # across the antimeridian: the overall box goes around the world
-        box[0], box[2] = -180.0, 180.0
-    moment = item["properties"]["datetime"]
-    times = [moment, moment] if first else [min(temporal[0], moment), max(temporal[1], moment)]
+    extent = widen_extent(collection, item)
+    times = extent["temporal"]["interval"][0]
     years = f"{times[0][:4]}-{times[1][:4]}" if times[0][:4] != times[1][:4] else times[0][:4]
     summaries = dict(collection["summaries"])
     for name in ("platform", "grid:code"):
@@ -109,10 +101,34 @@ def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]
     return {
         **collection,
         "description": DESCRIPTION.format(years=years),
-        "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}},
+        "extent": extent,
         "summaries": summaries,
         "updated": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
+
+
+def widen_extent(collection: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the extent that holds what the collection holds and one more item.
+
+    Args:
+        collection: The collection as stored; its times are both None while it holds nothing.
+        item: The item; its box crosses the antimeridian when west is greater than east.
+    """
+    spatial, temporal = collection["extent"]["spatial"]["bbox"][0], collection["extent"]["temporal"]["interval"][0]
+    west, south, east, north = item["bbox"]
+    if west > east:  # across the antimeridian: the overall box goes around the world
+        west, east = -180.0, 180.0
+    box, moment = [west, south, east, north], item["properties"]["datetime"]
+    times = [moment, moment]
+    if temporal != [None, None]:
+        box = [min(spatial[0], west), min(spatial[1], south), max(spatial[2], east), max(spatial[3], north)]
+        # As times, not as text: ``21Z`` sorts behind ``21.024Z``.
+        times = [min(temporal[0], moment, key=_moment), max(temporal[1], moment, key=_moment)]
+    return {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}}
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _item_assets() -> dict[str, Any]:

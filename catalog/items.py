@@ -30,6 +30,9 @@ EXTENSIONS: Final = tuple(
     )
 )  # fmt: skip
 
+_VIEW: Final = _SCHEMA.format("view/v1.1.0")
+"""Its schema wants one of its fields: declared where the source tells the sun's angle."""
+
 _SATELLITES: Final = {
     # COSPAR ids: ESA, Sentinel-2 mission pages
     "sentinel-2a": "2015-028A",
@@ -121,15 +124,16 @@ def build_item(product: Product) -> dict[str, Any]:
         The item without the 172 bands of ``hsi`` (`hydrate` adds them) and without a server's links; its version is set
         when it is published.
     """
+    properties = _properties(product)
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": list(EXTENSIONS),
+        "stac_extensions": [url for url in EXTENSIONS if url != _VIEW or "view:sun_elevation" in properties],
         "id": product.id,
         "collection": product.collection,
         "geometry": dict(product.geometry),
         "bbox": list(product.bbox),
-        "properties": _properties(product),
+        "properties": properties,
         "links": _links(product),
         "assets": {asset.key: _asset(asset) for asset in sorted(product.assets, key=_position)},
     }

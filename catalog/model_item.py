@@ -41,7 +41,7 @@ def build_model_item(card: ModelCard) -> dict[str, Any]:
         card: The model's card.
 
     Returns:
-        The item; its asset is the card's digest, the weights travel with the software.
+        The item. It has no assets: the weights travel with the software and are known by their digest.
     """
     west, south, east, north = _WORLD
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -61,13 +61,14 @@ def build_model_item(card: ModelCard) -> dict[str, Any]:
             "mlm:name": card.name,
             "mlm:architecture": "spectral-spatial duality model",
             "mlm:tasks": ["super-resolution", "regression"],
-            "mlm:framework": "pytorch",
+            "mlm:framework": "PyTorch",
             "mlm:input": [_input()],
             "mlm:output": [_output()],
             PREFIX + "digest": card.digest,
             PREFIX + "version": card.version,
             PREFIX + "subspace_dimension": card.subspace_dimension,
             PREFIX + "calibration": card.calibration,
+            PREFIX + "source_bands": list(SOURCE_BAND_NAMES),
             PREFIX + "platforms": list(card.platforms),
         },
         "links": [{"rel": "cite-as", "href": "https://arxiv.org/abs/2604.19007", "title": "the method"}],
@@ -76,12 +77,13 @@ def build_model_item(card: ModelCard) -> dict[str, Any]:
 
 
 def _input() -> dict[str, Any]:
+    """Describe what goes in: core STAC ties band objects to assets, of which there are none, so bands go by name."""
     return {
         "name": "Sentinel-2 L2A surface reflectance",
-        "bands": list(SOURCE_BAND_NAMES),
+        "description": f"Bands {', '.join(SOURCE_BAND_NAMES)}, each at its own resolution; nan: nothing known.",
         "input": {
             "shape": [-1, 12, -1, -1],
-            "dim_order": ["batch", "bands", "height", "width"],
+            "dim_order": ["batch", "channel", "height", "width"],
             "data_type": "float32",
         },
     }
@@ -90,10 +92,11 @@ def _input() -> dict[str, Any]:
 def _output() -> dict[str, Any]:
     return {
         "name": "Hyperspectral surface reflectance",
+        "description": f"The {len(CHANNELS)} channels of the products' `hsi` asset, times 10 000.",
         "tasks": ["super-resolution"],
         "result": {
             "shape": [-1, len(CHANNELS), -1, -1],
-            "dim_order": ["batch", "bands", "height", "width"],
+            "dim_order": ["batch", "channel", "height", "width"],
             "data_type": "int16",
         },
     }

@@ -42,13 +42,13 @@ class CatalogClient(BaseCoreClient):
     def all_collections(self, **kwargs: Any) -> Collections:
         """Return every collection."""
         base = get_base_url(kwargs["request"])
-        found = [_linked_collection(body, base) for body in collections(self.database).values()]
+        found = [linked_collection(body, base) for body in collections(self.database).values()]
         links = [_link("self", f"{base}collections", _JSON), _link("root", base, _JSON)]
         return Collections(collections=found, links=links, numberMatched=len(found), numberReturned=len(found))
 
     def get_collection(self, collection_id: str, **kwargs: Any) -> Collection:
         """Return one collection, or 404."""
-        return _linked_collection(self._collection(collection_id), get_base_url(kwargs["request"]))
+        return linked_collection(self._collection(collection_id), get_base_url(kwargs["request"]))
 
     def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Item:
         """Return the latest version of one item, or 404."""
@@ -56,7 +56,7 @@ class CatalogClient(BaseCoreClient):
         page = search_items(self.database, Query(collections=[collection_id], ids=[item_id], limit=1))
         if not page.items:
             raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r}")
-        return _linked_item(hydrate(page.items[0], stored), get_base_url(kwargs["request"]))
+        return linked_item(hydrate(page.items[0], stored), get_base_url(kwargs["request"]))
 
     def item_collection(
         self,
@@ -106,7 +106,7 @@ class CatalogClient(BaseCoreClient):
     def _answer(self, query: Query, request: Request, body: dict[str, Any] | None) -> ItemCollection:
         page = search_items(self.database, query)
         base, stored = get_base_url(request), collections(self.database)
-        features = [_linked_item(hydrate(item, stored[item["collection"]]), base) for item in page.items]
+        features = [linked_item(hydrate(item, stored[item["collection"]]), base) for item in page.items]
         answer: dict[str, Any] = {
             "type": "FeatureCollection",
             "features": features,
@@ -166,7 +166,8 @@ def _page_links(page: Page, request: Request, base: str, body: Mapping[str, Any]
     return [*links, _link("next", href, _GEOJSON) | {"method": "POST", "body": {**body, "token": token}}]
 
 
-def _linked_item(item: dict[str, Any], base: str) -> Item:
+def linked_item(item: dict[str, Any], base: str) -> Item:
+    """Return an item with absolute links, for a server whose address is `base` (ending in a slash)."""
     own = f"{base}collections/{item['collection']}/items/{item['id']}"
     collection = f"{base}collections/{item['collection']}"
     links = [
@@ -179,7 +180,8 @@ def _linked_item(item: dict[str, Any], base: str) -> Item:
     return cast("Item", {**item, "links": links})
 
 
-def _linked_collection(collection: dict[str, Any], base: str) -> Collection:
+def linked_collection(collection: dict[str, Any], base: str) -> Collection:
+    """Return a collection with absolute links, for a server whose address is `base` (ending in a slash)."""
     own = f"{base}collections/{collection['id']}"
     links = [
         _link("self", own, _JSON),
