@@ -30,7 +30,7 @@ _TOP: Final = 0.2
 _NOTICE: Final = 0.5
 _TITLE: Final = 0.48
 _LINE: Final = 0.27
-_TITLE_LETTERS, _LINE_LETTERS = 85, 150
+_TITLE_LETTERS, _LINE_LETTERS = 85, 185
 """What fits across the page; longer titles are cut, longer lines are folded."""
 _MAP_GAP: Final = 0.75
 _MAP_WIDTH: Final = (_WIDTH - _LEFT - _RIGHT - 3 * _MAP_GAP) / 4
@@ -118,12 +118,13 @@ def render_page(
     ground = maps.Ground(*size)
     map_row = min(max(_MAP_WIDTH * ground.height / ground.width, _FLATTEST), _TALLEST)
     columns = _spectra_columns(len(typical))
-    lines = [part for line in header.lines for part in textwrap.wrap(line, _LINE_LETTERS, drop_whitespace=False)]
+    lines = [part for line in header.lines for part in textwrap.wrap(line, _LINE_LETTERS)]
     key_lines = max(_FEWEST_KEY_LINES, len(maps.state_key(mosaic, ground)))
     layout = _Layout(len(lines), map_row, key_lines, max(1, -(-len(typical) // columns)))
     figure = Figure(figsize=(_WIDTH, layout.height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    _draw_header(figure, layout, textwrap.shorten(header.title, _TITLE_LETTERS, placeholder=" …"), lines)
+    title = header.title if len(header.title) <= _TITLE_LETTERS else f"{header.title[: _TITLE_LETTERS - 1]}…"
+    _draw_header(figure, layout, title, lines)
     _draw_maps(figure, layout, ground, mosaic, typical)
     _draw_spectra(figure, layout, typical, typical_sigma)
     if reliability is not None:
