@@ -84,13 +84,16 @@ def scene_markdown(outcome: Outcome, *, catalog_url: str) -> str:
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in outcome.seconds.items())
         lines += [f"Time: {spent}.", ""]
     if outcome.files:
-        lines += ["| file | bytes |", "| --- | ---: |"]
-        lines += [f"| `{href}` | {size:,} |" for href, size in outcome.files.items()]
+        folder = next(iter(outcome.files)).rpartition("/")[0]
+        lines += [f"Files in `{folder}`:", "", "| file | bytes |", "| --- | ---: |"]
+        lines += [f"| {href.rpartition('/')[2]} | {size:,} |" for href, size in outcome.files.items()]
     return "\n".join(lines)
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _escape(text: str) -> str:

@@ -40,6 +40,8 @@ first_look_back_days = 36500
 threads = 2
 """
 
+_TABLE_WIDTH = 200
+"""Characters: paths are to be copied, not guessed from their first half."""
 _WAIT_SECONDS = 900.0
 _RESTING = frozenset({"published", "rejected", "quarantined", "superseded", "failed"})
 
@@ -121,7 +123,7 @@ def _report(settings: Settings, running: services.Services, console: Console, *,
     from flows.assembly import assemble
 
     with assemble(settings) as assembly:
-        table = Table("scene", "state", "seconds", "quality", "item, or why not")
+        table = Table("scene", "state", "seconds", "quality", "files, or why not")
         previews = []
         rows = sorted(assembly.ledger.scenes(limit=10_000), key=lambda row: row.id)
         for row in rows:
@@ -133,11 +135,11 @@ def _report(settings: Settings, running: services.Services, console: Console, *,
                 str(row.state),
                 f"{seconds:.1f}" if seconds is not None else "",
                 _quality(properties),
-                item["id"] if item else row.reason or "",
+                _folder(item) if item else row.reason or "",
             )
             if item:
                 previews.append(item["assets"]["preview"]["href"])
-    console.print(table)
+    console.print(table, width=max(console.width, _TABLE_WIDTH), soft_wrap=True)
     console.print("previews:" if previews else "")
     for preview in previews:
         console.print(f"  {preview.removeprefix('file://')}", soft_wrap=True, highlight=False)
@@ -152,8 +154,12 @@ def _report(settings: Settings, running: services.Services, console: Console, *,
         raise DemoFailed("; ".join(f"scene {row.id} {row.tile} is {row.state}: {row.reason}" for row in lost))
 
 
+def _folder(item: dict[str, Any]) -> str:
+    return str(item["assets"]["report"]["href"]).removeprefix("file://").rpartition("/")[0]
+
+
 def _quality(properties: dict[str, Any]) -> str:
     if not properties:
         return ""
-    rmse = properties["explains2a:resimulation_rmse"]
-    return f"grade {properties['explains2a:grade']}, re-simulation RMSE {rmse:.4f}"
+    rmse, within = properties["explains2a:resimulation_rmse"], properties["explains2a:within_noise_fraction"]
+    return f"{properties['explains2a:grade']}, RMSE {rmse:.4f}, within noise {within:.1%}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from pydantic import Field
@@ -18,8 +17,6 @@ from flows.processing import Stage, process_scene
 if TYPE_CHECKING:
     from catalog.ledger import SceneRow
 
-logger = logging.getLogger(__name__)
-
 
 @flow(name="process", persist_result=False, timeout_seconds=6 * 3600)
 def process(
@@ -31,17 +28,19 @@ def process(
     is tried again, and the next look at the sources starts that attempt.
     """
     with assemble() as assembly:
+        log = get_run_logger()
         row = assembly.ledger.scene(scene_id)
         _name_run(row)
+        log.info("scene %d, acquisition %s from %s", scene_id, row.acquisition, row.source)
 
         def on_stage(stage: Stage) -> None:
-            logger.info("scene %d: %s", scene_id, stage)
+            log.info("stage: %s", stage)
 
         actor = f"process/{flow_run.name or 'local'}"
         outcome = process_scene(assembly, scene_id, actor=actor, on_stage=on_stage, progress=progress_reporter())
         public = assembly.settings.api.public_url or f"http://{assembly.settings.api.host}:{assembly.settings.api.port}"
         scene_artifact(outcome, catalog_url=public)
-    logger.info("scene %d: %s %s", scene_id, outcome.state, outcome.reason)
+    log.info("%s %s", outcome.state, outcome.reason)
     return f"{outcome.state}: {outcome.title} {outcome.reason}".rstrip()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 from pydantic import Field
 
@@ -16,8 +16,6 @@ from flows.watching import watch_sources
 
 if TYPE_CHECKING:
     from flows.assembly import Assembly
-
-logger = logging.getLogger(__name__)
 
 PROCESS_DEPLOYMENT = "process/process"
 
@@ -51,14 +49,21 @@ def schedule_due(assembly: Assembly, *, limit: int = 500) -> list[str]:
     return names
 
 
-@flow(name="watch", persist_result=False, timeout_seconds=1800)
+def _name_run() -> str:
+    return f"watch {datetime.now(UTC):%Y-%m-%d %H:%M}"
+
+
+@flow(name="watch", flow_run_name=_name_run, persist_result=False, timeout_seconds=1800)
 def watch(
     schedule: Annotated[bool, Field(description="Create process runs for the scenes that are due.")] = True,
     dry_run: Annotated[bool, Field(description="Ask the sources but write nothing and start nothing.")] = False,
 ) -> None:
     """Look at every source; record what is new; start a process run for every scene that is due."""
     with assemble() as assembly:
-        report = watch_sources(assembly, actor="watch", dry_run=dry_run)
+        log = get_run_logger()
+        report = watch_sources(assembly, actor="watch", dry_run=dry_run, progress=log.info)
         scheduled = schedule_due(assembly) if schedule and not dry_run else []
         watch_artifact(report, scheduled, assembly.ledger.counts())
-    logger.info("watch: %s; %d process runs asked for", report.outcomes or "nothing found", len(scheduled))
+    log.info("delivered: %s; process runs asked for: %d", report.outcomes or "nothing", len(scheduled))
+    for problem in (*report.unreadable, *report.unavailable):
+        log.warning("%s", problem)

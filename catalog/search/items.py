@@ -9,6 +9,7 @@ import shapely
 from shapely.geometry import box, shape
 from sqlalchemy import and_, func, or_, select
 
+from catalog.items import MODEL_COLLECTION
 from catalog.search.errors import InvalidSearch
 from catalog.search.keyset import Place
 from catalog.tables import CollectionRecord, ItemRecord
@@ -171,6 +172,9 @@ def _conditions(query: Query) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if query.collections is not None:
         conditions.append(ItemRecord.collection.in_(query.collections))
+    elif query.ids is None:
+        # The models' items cover the whole world; who looks for products does not mean them.
+        conditions.append(ItemRecord.collection != MODEL_COLLECTION)
     if query.ids is not None:
         conditions.append(ItemRecord.id.in_(query.ids))
     if query.start is not None:
