@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,6 +87,13 @@ def _bar() -> Progress:
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         console=err, transient=True,
     )  # fmt: skip
+
+
+class Tier(StrEnum):
+    """What an evaluation simulates."""
+
+    SPECTRAL = "spectral"
+    FULL = "full"
 
 
 def _advance(bar: Progress, task: TaskID, done: float) -> None:
@@ -273,7 +281,9 @@ def train(
 @app.command()
 def evaluate(
     files: Annotated[list[Path], typer.Argument(help="Cube files or tables of spectra (.npz).")],
-    tier: Annotated[str, typer.Option(help="spectral or full.")] = "spectral",
+    tier: Annotated[
+        Tier, typer.Option(help="What is simulated: all bands at the cube's grid, or space as well.")
+    ] = Tier.SPECTRAL,
     json_out: JsonOut = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -281,13 +291,11 @@ def evaluate(
     """Judge the model on files it was not trained on, with baselines beside every figure."""
     from model.evaluation import evaluate as judge
 
-    if tier not in {"spectral", "full"}:
-        raise typer.BadParameter(f"tier is {tier!r}; expected spectral or full")
     try:
         with _bar() as bar:
             task = bar.add_task("evaluating", total=1.0)
             results = judge(
-                files, tier=tier, json_out=json_out, weights=weights, device=device,
+                files, tier=tier.value, json_out=json_out, weights=weights, device=device,
                 progress=lambda step, done: bar.update(task, description=step, completed=done),
             )  # fmt: skip
     except (ValueError, OSError) as error:

@@ -94,7 +94,9 @@ def _watch_one(
     newest, batch = mark, []
     for found in assembly.source(source).search(region, since):
         if isinstance(found, Unreadable):
-            report.unreadable.append(f"{found.item_id}: {found.reason}")
+            told = f"{found.item_id}: {found.reason}"
+            if told not in report.unreadable:  # it may lie in several regions
+                report.unreadable.append(told)
             continue
         batch.append(_discovery(found, region))
         # Where a source publishes no time of publication, the product's generation time stands for it.

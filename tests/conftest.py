@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.seaweed import Seaweed
+
 # One thread per test process: two cores are shared by servers, workers and the tests themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -29,6 +31,15 @@ def demo_scenes(tmp_path_factory):
     from infra.demo import build_demo
 
     return build_demo(tmp_path_factory.mktemp("demo-scenes"))
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory):
+    """A real S3 server with one bucket, ``products``."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed")).start()
+    server.make_bucket("products")
+    yield server
+    server.stop()
 
 
 @pytest.fixture

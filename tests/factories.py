@@ -67,7 +67,7 @@ def edit_band(item_path: Path, band: str, change) -> None:
 
 def shifted(profile, metres: float) -> None:
     """Move a raster east."""
-    profile["transform"] = Affine.translation(metres, 0) * profile["transform"]
+    profile["transform"] = Affine.translation(metres, 0) @ profile["transform"]
 
 
 def _cover(item_path: Path, times: int) -> None:
