@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from sqlalchemy import and_, func, or_, select, tuple_, update
 
-from catalog.session import database_now
+from catalog.session import Queue, database_now, line_up
 from catalog.states import HELD, SceneState, check_move
 from catalog.tables import DeliveryRecord, SceneRecord, TransitionRecord, WatermarkRecord
 
@@ -161,6 +161,7 @@ class Ledger:
         if not batch:
             return []
         with self._database.write() as session:
+            line_up(session, Queue.DISCOVERY)
             known = self._known_scenes(session, batch)
             seen = self._seen_deliveries(session, batch)
             return [self._take(session, discovery, known, seen, actor) for discovery in batch]
@@ -266,7 +267,7 @@ class Ledger:
         token = secrets.token_hex(16)
         expired = and_(SceneRecord.state.in_(HELD), SceneRecord.lease_until < database_now())
         with self._database.write() as session:
-            before = self._record(session, scene_id)
+            before = self._record(session, scene_id, lock=True)
             was = SceneState(before.state)
             taken = session.execute(
                 update(SceneRecord)
@@ -348,7 +349,8 @@ class Ledger:
         with self._database.write() as session:
             query = select(SceneRecord).where(SceneRecord.state.in_(HELD), SceneRecord.lease_until < database_now())
             released = []
-            for record in session.scalars(query):
+            # Locked: between this look and the change nobody can claim the scene anew and lose it again.
+            for record in session.scalars(query.with_for_update(skip_locked=True)):
                 was = SceneState(record.state)
                 spent = record.attempts >= self._max_attempts
                 after = SceneState.QUARANTINED if spent else SceneState.DISCOVERED
@@ -414,6 +416,7 @@ class Ledger:
     def set_watermark(self, source: str, region: str, published: datetime) -> None:
         """Note the newest publication time seen; a mark never moves back."""
         with self._database.write() as session:
+            line_up(session, Queue.WATERMARK)
             record = session.get(WatermarkRecord, (source, region))
             if record is None:
                 session.add(WatermarkRecord(source=source, region=region, published=published))
@@ -427,7 +430,7 @@ class Ledger:
             ClaimLost: the claim is gone; the transaction must not be committed.
             IllegalMove: the table of moves has no such move.
         """
-        record = self._record(session, claim.scene_id)
+        record = self._record(session, claim.scene_id, lock=True)
         before = SceneState(record.state)
         ends = {} if after in HELD else {"token": None, "lease_until": None}
         self._held(session, claim, state=after, changed_at=datetime.now(UTC), **ends, **changes)
@@ -451,8 +454,8 @@ class Ledger:
         if done is None:
             raise ClaimLost(f"scene {claim.scene_id}: the claim {claim.token[:8]} of attempt {claim.attempt} has ended")
 
-    def _record(self, session: Session, scene_id: int) -> SceneRecord:
-        record = session.get(SceneRecord, scene_id, populate_existing=True)
+    def _record(self, session: Session, scene_id: int, *, lock: bool = False) -> SceneRecord:
+        record = session.get(SceneRecord, scene_id, populate_existing=True, with_for_update=lock or None)
         if record is None:
             raise UnknownScene(f"the ledger has no scene {scene_id}; see: explains2a scenes list")
         return record

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Float, create_engine, event
+from sqlalchemy import Float, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BUSY_MILLISECONDS = 30_000
+_BUSY_SECONDS = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -63,11 +64,30 @@ def _postgres_now(_element: database_now, _compiler: Any, **_: Any) -> str:
     return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
 
 
+class Queue(IntEnum):
+    """Kinds of work that transactions do one after the other; the numbers are PostgreSQL's advisory lock keys."""
+
+    MIGRATION = 4242419604
+    DISCOVERY = 4242419605
+    WATERMARK = 4242419606
+    PUBLICATION = 4242419607
+
+
+def line_up(session: Session, queue: Queue) -> None:
+    """Wait until no other transaction does work of this kind, and hold others off to the end of this transaction.
+
+    For work that looks for a row and inserts it when there is none. SQLite's writers exclude each other anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": int(queue)})
+
+
 class Database:
     """One database; use `connect`. Threads may share it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, busy_seconds: float = _BUSY_SECONDS) -> None:
         self._engine = engine
+        self._busy_seconds = busy_seconds
         self._sessions = sessionmaker(engine, expire_on_commit=False)
 
     @property
@@ -115,22 +135,23 @@ class Database:
         try:
             yield
         except OperationalError as error:
-            text = str(error.orig)
-            if "locked" in text or "busy" in text:
-                waited = _BUSY_MILLISECONDS // 1000
-                raise DatabaseBusy(f"{self.name}: another writer held the database for {waited} s") from error
-            raise DatabaseUnavailable(f"{self.name}: {text.strip()}") from error
+            said = str(error.orig)
+            if "locked" in said or "busy" in said:
+                waited = f"{self._busy_seconds:g} s"
+                raise DatabaseBusy(f"{self.name}: another writer held the database for {waited}") from error
+            raise DatabaseUnavailable(f"{self.name}: {said.strip()}") from error
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise DatabaseUnavailable(f"{self.name}: the connection broke") from error
             raise
 
 
-def connect(database_url: str) -> Database:
+def connect(database_url: str, *, busy_seconds: float = _BUSY_SECONDS) -> Database:
     """Open a database whose schema is up to date (see `migrate`).
 
     Args:
         database_url: SQLAlchemy URL of SQLite or PostgreSQL.
+        busy_seconds: How long to wait for another writer of an SQLite database.
 
     Returns:
         The database; close it.
@@ -138,7 +159,7 @@ def connect(database_url: str) -> Database:
     Raises:
         DatabaseError: the URL is none, or of another kind of database.
     """
-    return Database(_engine(database_url))
+    return Database(_engine(database_url, busy_seconds), busy_seconds=busy_seconds)
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
@@ -148,7 +169,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
         database_url: SQLAlchemy URL.
         revision: alembic revision; ``base`` removes everything.
     """
-    engine = _engine(database_url)
+    engine = _engine(database_url, _BUSY_SECONDS)
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     try:
@@ -156,7 +177,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4242419604)")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Queue.MIGRATION:d})")
             config.attributes["connection"] = connection
             (command.downgrade if revision == "base" else command.upgrade)(config, revision)
             connection.commit()
@@ -164,7 +185,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
         engine.dispose()
 
 
-def _engine(database_url: str) -> Engine:
+def _engine(database_url: str, busy_seconds: float) -> Engine:
     try:
         url = make_url(database_url)
     except ArgumentError as error:
@@ -172,23 +193,24 @@ def _engine(database_url: str) -> Engine:
             "the database URL cannot be understood; expected sqlite:///… or postgresql+psycopg://…"
         ) from error
     if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(database_url)
+        return _sqlite_engine(database_url, busy_seconds)
     if url.get_backend_name() == "postgresql":
         return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
     raise DatabaseError(f"database kind is {url.get_backend_name()!r}; expected sqlite or postgresql")
 
 
-def _sqlite_engine(database_url: str) -> Engine:
+def _sqlite_engine(database_url: str, busy_seconds: float) -> Engine:
     """Make an engine that leaves transactions to us: pysqlite would begin them late and without the write lock."""
     path = make_url(database_url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(database_url, poolclass=NullPool, connect_args={"timeout": _BUSY_MILLISECONDS / 1000})
+    engine = create_engine(database_url, poolclass=NullPool, connect_args={"timeout": busy_seconds})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", f"busy_timeout={_BUSY_MILLISECONDS}", "foreign_keys=ON", "synchronous=FULL"):
+        milliseconds = round(busy_seconds * 1000)
+        for pragma in (f"busy_timeout={milliseconds}", "journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     return engine
