@@ -7,9 +7,8 @@ exceeds the noise,
     e_b = r_b - clip(r_b, -t sigma_b, t sigma_b),      r_b = y_b - down(d_b x),
 
 is taken back: ``c += G up(e)`` with the gain ``G = C A' (A C A' + eps R)^-1`` of the pooled prior. Pixels that agree
-within ``t sigma`` are left
-exactly as they are: agreement below the noise is never forced. Each column of ``G`` belongs to one band, so the
-correction is a part of that band's contribution and the completeness identity stays exact. B01 takes no part.
+within ``t sigma`` are left exactly as they are: agreement below the noise is never forced. Each column of ``G`` belongs
+to one band, so the correction adds to that band's contribution and completeness stays exact. B01 takes no part.
 """
 
 from __future__ import annotations

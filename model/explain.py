@@ -6,6 +6,9 @@ tenth of each); averaged over a group's channels. 1 where the sensor decides the
 the prior fills it in. Attribution: each band's exact contribution ``s sum_j w_j K_jb (z_b - (A m_j)_b)`` (the
 completeness identity of `model.unfolding`), averaged over the channels of each spectral group; the layer holds the
 band's share of the summed magnitudes.
+
+The layers describe the posterior. The last data step (`model.consistency`) adds ``G_b e_b`` to band ``b``'s
+contribution where the product would otherwise contradict the sensor; it is zero elsewhere.
 """
 
 from __future__ import annotations
@@ -92,7 +95,7 @@ def contributions(posterior: SpectralPosterior, y: torch.Tensor) -> tuple[torch.
     """
     s = posterior.scale(y)
     z = y / s
-    w, _ = posterior.classify(z)
+    w = posterior.classify(z.float())[0].to(y.dtype)
     form = posterior.form
     gain = torch.as_tensor(form.gain, dtype=y.dtype, device=y.device)
     band_mean = torch.as_tensor(form.band_mean, dtype=y.dtype, device=y.device)

@@ -80,14 +80,14 @@ def evaluate(
 
 def summary_table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table for people: the model beside its baselines."""
-    lines = [
-        f"{'file':34s} {'tier':9s} {'RMSE':>7s} {'SAM':>6s} {'cover90':>8s} {'within':>7s} {'ood':>6s}  baselines RMSE"
-    ]
+    head = f"{'file':34s} {'tier':9s} {'RMSE':>7s} {'SAM':>6s} {'cover90':>8s} {'within':>7s} {'ood':>6s}"
+    lines = [f"{head}  baselines RMSE"]
     for row in rows:
         name = row["file"].rsplit("/", 1)[-1].removesuffix(".npz") + (" *" if row["in_training"] else "")
         baselines = "  ".join(f"{key} {value['rmse']:.4f}" for key, value in row["baselines"].items())
         lines.append(
-            f"{name:34.34s} {row['tier']:9s} {row['rmse']:7.4f} {row['sam_bright_deg']:6.2f} {row['coverage']['90']:8.3f} "
-            f"{row['consistency_within_noise']:7.3f} {row['ood_fraction']:6.3f}  {baselines}"
+            f"{name:34.34s} {row['tier']:9s} {row['rmse']:7.4f} {row['sam_bright_deg']:6.2f} "
+            f"{row['coverage']['90']:8.3f} {row['consistency_within_noise']:7.3f} "
+            f"{row['ood_fraction']:6.3f}  {baselines}"
         )
     return "\n".join([*lines, "* the weights were fitted to this file; the card has the figures with it left out"])

@@ -1,0 +1,59 @@
+"""Cells: they tile the window, in Z-order, and what they read depends on the tile alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.errors import DeviceUnavailable
+from model.inference import CELL, HALO, cells, choose_device
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 8), st.integers(1, 8))
+def test_kept_parts_tile_the_window_exactly_once(column, row, width, height):
+    window = (column * 192, row * 192, width * 192, height * 192)
+    count = np.zeros((16 * 192, 16 * 192), dtype=int)
+    for cell in cells(window, 16 * 192, 16 * 192):
+        count[cell.inner.row : cell.inner.row + cell.inner.height, cell.inner.column :][:, : cell.inner.width] += 1
+    expected = np.zeros_like(count)
+    expected[window[1] : window[1] + window[3], window[0] : window[0] + window[2]] = 1
+    np.testing.assert_array_equal(count, expected)
+
+
+def test_reads_do_not_depend_on_the_window():
+    whole = {(c.read.column, c.read.row): c.read for c in cells((0, 0, 10980, 10980), 10980, 10980)}
+    for cell in cells((192, 576, 960, 768), 10980, 10980):
+        assert whole[cell.read.column, cell.read.row] == cell.read
+        assert all(side % 6 == 0 and side >= 0 for side in cell.halo)
+
+
+def test_halo_is_what_lies_around_the_kept_part():
+    cell = next(c for c in cells((384, 384, 192, 192), 10980, 10980))
+    assert cell.halo == (HALO, HALO, HALO + CELL - 192, HALO + CELL - 192)
+    corner = next(iter(cells((0, 0, 384, 384), 10980, 10980)))
+    assert corner.halo == (0, 0, HALO, HALO)
+
+
+def test_order_is_the_z_curve():
+    order = [(c.inner.column // CELL, c.inner.row // CELL) for c in cells((0, 0, 1536, 1536), 1536, 1536)]
+    assert order[:6] == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (3, 0)]
+
+
+def test_a_tile_that_is_no_multiple_of_six_is_read_up_to_one():
+    (cell,) = cells((0, 0, 100, 50), 100, 50)
+    assert (cell.read.width, cell.read.height) == (102, 54)
+    assert (cell.inner.width, cell.inner.height) == (102, 54)
+
+
+@pytest.mark.parametrize("name", ["tpu9", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(DeviceUnavailable, match=name.split(":", maxsplit=1)[0]):
+        choose_device(name)
+
+
+def test_auto_always_finds_a_device():
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
