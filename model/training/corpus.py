@@ -7,11 +7,12 @@ are added.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from model.bands import CENTRE_NM
 from model.card import DataSource
 from model.errors import DataMissing
 from model.spectra import Spectra, read_spectra, sha256_file
@@ -60,6 +61,9 @@ SOURCES: Final[tuple[SourceFile, ...]] = (
     SourceFile("libraries/usgs_splib07_av95.npz", "usgs", "public domain (USGS)", 1600, judges=False),
 )
 
+ATMOSPHERE_NM: Final[tuple[tuple[float, float], ...]] = ((754.0, 773.0), (1108.0, 1165.0))
+"""Oxygen A and water vapour, as seen in the residues of the cubes used here."""
+
 DRAWS_PER_FILE: Final[int] = 2000
 RARE_REPEATS: Final[int] = 4
 """A file with few spectra counts at most this many times each."""
@@ -104,7 +108,7 @@ def read_corpus(data: Path) -> Corpus:
         missing.append(RESPONSE_FILE)
     if missing:
         raise DataMissing(f"{data} lacks {', '.join(missing)}; give the folder that holds cubes/, libraries/ and srf/")
-    files = {source.path: read_spectra(data / source.path) for source in SOURCES}
+    files = {source.path: without_atmosphere(read_spectra(data / source.path)) for source in SOURCES}
     described = [
         DataSource(
             source.path,
@@ -118,6 +122,23 @@ def read_corpus(data: Path) -> Corpus:
     ]
     response = DataSource(RESPONSE_FILE, sha256_file(data / RESPONSE_FILE), RESPONSE_LICENCE, "responses", "none", 0)
     return Corpus(files, (*described, response))
+
+
+def without_atmosphere(spectra: Spectra) -> Spectra:
+    """Bridge the channels where air's own absorptions leave their mark on imaging spectrometers' reflectance.
+
+    Oxygen at 0.76 um and water vapour at 1.13 um are narrow and strong: what atmospheric correction misses there stands
+    as a bump on every spectrum of a scene. No surface has a feature that narrow at these places, so the truth used to
+    fit and to calibrate runs straight across.
+    """
+    reflectance = spectra.reflectance.copy()
+    for low, high in ATMOSPHERE_NM:
+        within = np.flatnonzero((low <= CENTRE_NM) & (high >= CENTRE_NM))
+        left, right = within[0] - 1, within[-1] + 1
+        part = (CENTRE_NM[within] - CENTRE_NM[left]) / (CENTRE_NM[right] - CENTRE_NM[left])
+        ends = reflectance[:, [left, right]]
+        reflectance[:, within] = ends[:, :1] * (1 - part) + ends[:, 1:] * part
+    return replace(spectra, reflectance=reflectance)
 
 
 def draw(
