@@ -109,6 +109,12 @@ class Database:
             DatabaseUnavailable: the database does not answer.
         """
         with self._translated(), self._sessions() as session:
+            if self.dialect == "sqlite":
+                session.connection().exec_driver_sql("BEGIN")
+            else:
+                session.connection(
+                    execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                )
             yield session
 
     @contextmanager
