@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import func, select, update
 
-from catalog.collection import widen
+from catalog.collection import widen, widen_extent
 from catalog.items import PREFIX
 from catalog.ledger import SceneState
+from catalog.session import Queue, line_up
 from catalog.states import check_move
 from catalog.tables import (
     AssetRecord,
@@ -99,6 +100,8 @@ def publish(
     if not revision:
         raise RevisionMissing(f"item {item['id']} has no {PREFIX}product_revision")
     with database.write() as session:
+        # One after the other: extents grow without loss, and sequence numbers of the feed appear in their order.
+        line_up(session, Queue.PUBLICATION)
         ledger.move(
             session,
             claim,
@@ -109,7 +112,7 @@ def publish(
         )
         scene = session.get_one(SceneRecord, claim.scene_id, populate_existing=True)
         _register_model(session, model_item, model_collection)
-        stored = _locked_collection(session, collection)
+        stored = _collection(session, collection)
         _refuse_older(session, scene)
         version = _next_version(session, item, revision)
         body = _versioned(item, version)
@@ -149,20 +152,15 @@ def published_item(database: Database, collection: str, item_id: str) -> dict[st
 
 
 def _register_model(session: Session, item: Mapping[str, Any], collection: Mapping[str, Any]) -> None:
-    if session.get(CollectionRecord, collection["id"]) is None:
-        session.add(CollectionRecord(id=collection["id"], body=dict(collection)))
-        session.flush()
+    stored = _collection(session, collection)
     if session.get(ItemRecord, (collection["id"], item["id"])) is None:
         session.add(_item_record(item, 1, item["properties"][PREFIX + "digest"][:32], scene_id=None))
+        stored.body = {**stored.body, "extent": widen_extent(stored.body, item)}
 
 
-def _locked_collection(session: Session, collection: Mapping[str, Any]) -> CollectionRecord:
-    """Return the collection's row locked to the end of the transaction: publications follow one another from here.
-
-    The lock also orders the change feed: a sequence number is only taken while it is held.
-    """
-    query = select(CollectionRecord).where(CollectionRecord.id == collection["id"]).with_for_update()
-    record = session.scalars(query).one_or_none()
+def _collection(session: Session, collection: Mapping[str, Any]) -> CollectionRecord:
+    """Return the collection's row, made where there is none."""
+    record = session.get(CollectionRecord, collection["id"], populate_existing=True)
     if record is None:
         record = CollectionRecord(id=collection["id"], body=dict(collection))
         session.add(record)
@@ -253,7 +251,7 @@ def _supersede(session: Session, scene: SceneRecord, item_id: str) -> tuple[int,
         SceneRecord.state.in_([SceneState.PUBLISHED, SceneState.DISCOVERED, SceneState.FAILED, SceneState.QUARANTINED]),
     )
     mine, replaced = (scene.baseline, scene.generated_key), []
-    for older in session.scalars(query):
+    for older in session.scalars(query.with_for_update()):
         if (older.baseline, older.generated_key) > mine:
             continue
         before = SceneState(older.state)
