@@ -175,6 +175,10 @@ class _SceneWork:
             made = self._produce(scene, window, files, keys, heartbeat)
             grid = next(file.profile for file in files if file.metres == FINEST_METRES)
             place = Place(scene.grid.crs, grid, window_footprint(scene.grid, window))
+        if made.flag_counts["nodata"] == made.flag_counts["pixels"]:
+            # A large window is surveyed by its coarse bands; only the full pass knows that nothing is left.
+            remove_attempt(assembly, keys.prefix)
+            return self.reject("valid_fraction", "no pixel has data in every band", 0.0, None, gates)
         checks = self._timed("verify", lambda: self._verify(files, made, keys, heartbeat))
         self._on_stage(Stage.VERIFIED)
         record = ProductRecord(

@@ -226,7 +226,8 @@ def calibrate(
     beta20, beta60 = _betas(judged, alpha)
     calibration = Calibration(alpha, beta20, beta60, profile, limit)
     metrics = {
-        "protocol": "leave one split out, spectral tier, Sentinel-2A responses, noise of the table; air absorptions in the truth bridged (model.training.corpus)",
+        "protocol": "leave one split out, spectral tier, Sentinel-2A responses, noise of the table; air's absorptions "
+        "bridged in the truth (model.training.corpus.without_atmosphere)",
         "splits": {
             split: {"estimate": r.metrics, "wiener": r.wiener, "out_of_domain": float((r.distance > limit).mean())}
             for split, r in results.items()
