@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from fastapi import HTTPException, Request
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.errors import DEFAULT_STATUS_CODES
 from stac_fastapi.api.models import (
+    GeoJSONResponse,
     ItemCollectionUri,
     create_get_request_model,
     create_post_request_model,
@@ -17,6 +19,7 @@ from stac_fastapi.extensions.pagination import TokenPaginationExtension
 from stac_fastapi.types.config import ApiSettings
 
 from catalog.api.client import CatalogClient
+from catalog.api.errors import name_the_parameter
 from catalog.search.errors import InvalidSearch
 from catalog.session import DatabaseBusy, DatabaseUnavailable
 
@@ -60,15 +63,16 @@ def create_app(database: Database, settings: Settings) -> FastAPI:
     items_request = create_request_model(
         "ItemsRequest", base_model=ItemCollectionUri, mixins=[paging.GET], request_type="GET"
     )
+    client = CatalogClient(
+        database=database,
+        extensions=extensions,
+        title=settings.api.title,
+        description=api_settings.stac_fastapi_description,
+        landing_page_id=settings.collection_id,
+    )
     api = StacApi(
         settings=api_settings,
-        client=CatalogClient(
-            database=database,
-            extensions=extensions,
-            title=settings.api.title,
-            description=api_settings.stac_fastapi_description,
-            landing_page_id=settings.collection_id,
-        ),
+        client=client,
         extensions=extensions,
         exceptions=_STATUS,
         stac_version="1.1.0",
@@ -77,8 +81,20 @@ def create_app(database: Database, settings: Settings) -> FastAPI:
         items_get_request_model=cast("type[APIRequest]", items_request),
     )
     application: FastAPI = api.app
+    application.add_exception_handler(HTTPException, name_the_parameter)
+    application.add_api_route(
+        "/collections/{collection_id}/items/{item_id}/versions/{version}", _version(client), methods=["GET"]
+    )
     application.add_api_route("/health", _health(database), methods=["GET"], tags=["health"])
     return application
+
+
+def _version(client: CatalogClient) -> Any:
+    def version(collection_id: str, item_id: str, version: int, request: Request) -> GeoJSONResponse:
+        """Return one version of an item."""
+        return GeoJSONResponse(client.get_item_version(item_id, collection_id, version, request))
+
+    return version
 
 
 def _health(database: Database) -> Any:

@@ -15,7 +15,7 @@ from stac_fastapi.types.stac import Collections
 
 from catalog.items import hydrate
 from catalog.search.errors import InvalidSearch
-from catalog.search.items import Query, area_of_bbox, area_of_geometry, collections, search_items
+from catalog.search.items import Query, area_of_bbox, area_of_geometry, collections, item_version, search_items
 from catalog.search.keyset import read_token
 
 if TYPE_CHECKING:
@@ -57,6 +57,17 @@ class CatalogClient(BaseCoreClient):
         if not page.items:
             raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r}")
         return linked_item(hydrate(page.items[0], stored), get_base_url(kwargs["request"]))
+
+    def get_item_version(self, item_id: str, collection_id: str, version: int, request: Request) -> dict[str, Any]:
+        """Return one version of an item at its own address, or 404."""
+        stored = self._collection(collection_id)
+        body = item_version(self.database, collection_id, item_id, version)
+        if body is None:
+            raise NotFoundError(f"item {item_id!r} of collection {collection_id!r} has no version {version}")
+        item = cast("dict[str, Any]", linked_item(hydrate(body, stored), get_base_url(request)))
+        own, *others = item["links"]
+        here = {**own, "href": f"{own['href']}/versions/{version}"}
+        return {**item, "links": [here, *others, {**own, "rel": "latest-version"}]}
 
     def item_collection(
         self,

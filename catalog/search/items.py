@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, or_, select
 from catalog.items import MODEL_COLLECTION
 from catalog.search.errors import InvalidSearch
 from catalog.search.keyset import Place
-from catalog.tables import CollectionRecord, ItemRecord
+from catalog.tables import CollectionRecord, ItemRecord, ItemVersionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,6 +124,13 @@ def search_items(database: Database, query: Query) -> Page:
     page, more = found[: query.limit], len(found) > query.limit
     last = Place(page[-1].datetime, page[-1].collection, page[-1].id) if more else None
     return Page([record.body for record in page], last, matched)
+
+
+def item_version(database: Database, collection: str, item_id: str, version: int) -> dict[str, Any] | None:
+    """Return one version of an item as stored, or None."""
+    with database.read() as session:
+        record = session.get(ItemVersionRecord, (collection, item_id, version))
+        return record.body if record else None
 
 
 def collections(database: Database) -> dict[str, dict[str, Any]]:
