@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -11,10 +13,14 @@ from psycopg import sql
 
 
 class Postgres:
-    """One server in its own folder, with as many databases as tests ask for."""
+    """One server in its own folder, with as many databases as tests ask for.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    The folder is not pytest's: as root the server runs as a user of its own, which must reach it, and every start of
+    another pytest closes the parent of pytest's folders to other users. Socket paths must also be short.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self._numbers = itertools.count(1)
 
     def start(self) -> Postgres:
@@ -29,8 +35,9 @@ class Postgres:
         return self
 
     def stop(self) -> None:
-        """Stop the server."""
+        """Stop the server and remove its folder."""
         self._server.cleanup()
+        shutil.rmtree(self._folder)
 
     def fresh_database(self) -> str:
         """Create an empty database and return its SQLAlchemy URL."""

@@ -8,9 +8,9 @@ from tests.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """One PostgreSQL server for the session."""
-    server = Postgres(tmp_path_factory.mktemp("pg")).start()
+    server = Postgres().start()
     yield server
     server.stop()
 
