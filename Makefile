@@ -42,5 +42,5 @@ system: ## install the Debian packages that browser checks use (needs root)
 	apt-get update -q && apt-get install -y -q chromium
 
 clean: ## stop what a demo left running and remove its data
-	-$(BIN)/explains2a down
+	if [ -f demo-data/explains2a.toml ]; then EXPLAINS2A_CONFIG=demo-data/explains2a.toml $(BIN)/explains2a down; fi
 	rm -rf demo-data

@@ -344,6 +344,28 @@ class Ledger:
             )  # fmt: skip
         return state
 
+    def release(self, claim: Claim, *, why: str) -> None:
+        """Return a claimed scene to *discovered*: its worker was asked to stop; raises `ClaimLost`."""
+        with self._database.write() as session:
+            self.move(session, claim, SceneState.DISCOVERED, why=why)
+
+    def supersede(self, claim: Claim, *, why: str) -> None:
+        """End a claimed scene as *superseded*: a newer source revision is published already; raises `ClaimLost`."""
+        with self._database.write() as session:
+            self.move(session, claim, SceneState.SUPERSEDED, why=why, reason=why)
+
+    def held_tokens(self) -> set[str]:
+        """Return the tokens of all claims that hold a scene now."""
+        with self._database.read() as session:
+            query = select(SceneRecord.token).where(SceneRecord.state.in_(HELD))
+            return {token for token in session.scalars(query) if token}
+
+    def product_revisions(self) -> set[str]:
+        """Return every product revision that this ledger ever began."""
+        with self._database.read() as session:
+            query = select(SceneRecord.product_revision).distinct()
+            return {revision for revision in session.scalars(query) if revision}
+
     def release_expired(self, *, actor: str) -> list[int]:
         """Return scenes whose lease ended to *discovered*, or quarantine them after too many tries."""
         with self._database.write() as session:

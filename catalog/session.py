@@ -201,7 +201,12 @@ def _engine(database_url: str, busy_seconds: float) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(database_url, busy_seconds)
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        try:
+            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        except ImportError as error:
+            raise DatabaseError(
+                f"the driver of {url.drivername!r} is not installed; use postgresql+psycopg://… and the extra [postgres]"
+            ) from error
     raise DatabaseError(f"database kind is {url.get_backend_name()!r}; expected sqlite or postgresql")
 
 

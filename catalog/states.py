@@ -31,12 +31,14 @@ class SceneState(StrEnum):
 
 
 _S = SceneState
+_ENDS: Final = (_S.REJECTED, _S.FAILED, _S.QUARANTINED, _S.SUPERSEDED)
+"""How work on a scene can end without a product."""
 
 MOVES: Final[Mapping[SceneState, frozenset[SceneState]]] = MappingProxyType(
     {
         _S.DISCOVERED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),
-        _S.CLAIMED: frozenset({_S.PROCESSING, _S.REJECTED, _S.FAILED, _S.QUARANTINED, _S.DISCOVERED}),
-        _S.PROCESSING: frozenset({_S.PUBLISHED, _S.REJECTED, _S.FAILED, _S.QUARANTINED, _S.DISCOVERED}),
+        _S.CLAIMED: frozenset({_S.PROCESSING, *_ENDS, _S.DISCOVERED}),
+        _S.PROCESSING: frozenset({_S.PUBLISHED, *_ENDS, _S.DISCOVERED}),
         _S.FAILED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),
         _S.PUBLISHED: frozenset({_S.SUPERSEDED}),
         _S.REJECTED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),

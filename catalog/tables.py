@@ -86,7 +86,6 @@ class SceneRecord(Base):
     """End of the lease by the database's clock, seconds since the epoch."""
     next_attempt: Mapped[float] = mapped_column(Float(53), default=0.0)
     """A failed scene is due from this time on, by the database's clock, seconds since the epoch."""
-    retryable: Mapped[bool] = mapped_column(default=True)
     product_revision: Mapped[str | None] = mapped_column(String(32))
     item_id: Mapped[str | None] = mapped_column(String(160))
     reason: Mapped[str | None] = mapped_column(Text)

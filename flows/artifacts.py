@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import logging
 from typing import TYPE_CHECKING, cast
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from catalog.ledger import SceneState
     from flows.processing import Outcome
     from flows.watching import WatchReport
 
+logger = logging.getLogger(__name__)
+
 _WHOLE = 100.0
 _STEP = 5.0
 """Per cent between two updates of the progress bar: a bar, not a load on the server."""
+
+
+@contextlib.contextmanager
+def _never_deciding(what: str) -> Iterator[None]:
+    """Log what a report runs into: a UI that is away for a moment must not fail the scene it reports on."""
+    try:
+        yield
+    except Exception:
+        logger.warning("the %s could not be written", what, exc_info=True)
 
 
 def watch_artifact(report: WatchReport, scheduled: Sequence[str], counts: Mapping[SceneState, int]) -> None:
@@ -45,18 +58,20 @@ def progress_reporter() -> Callable[[float], None]:
         nonlocal shown
         per_cent = fraction * _WHOLE
         if per_cent - shown >= _STEP or fraction >= 1:
-            update_progress_artifact(artifact, per_cent)
             shown = per_cent
+            with _never_deciding("progress bar"):
+                update_progress_artifact(artifact, per_cent)
 
     return report
 
 
 def scene_artifact(outcome: Outcome, *, catalog_url: str) -> None:
     """Write the run's page and the keyed artifact ``latest-scene`` (published scenes only)."""
-    markdown = scene_markdown(outcome, catalog_url=catalog_url)
-    create_markdown_artifact(markdown, description=f"{outcome.state}: {outcome.title}")
-    if outcome.state == "published":
-        create_markdown_artifact(markdown, key="latest-scene", description=outcome.title)
+    with _never_deciding("scene page"):
+        markdown = scene_markdown(outcome, catalog_url=catalog_url)
+        create_markdown_artifact(markdown, description=f"{outcome.state}: {outcome.title}")
+        if outcome.state == "published":
+            create_markdown_artifact(markdown, key="latest-scene", description=outcome.title)
 
 
 def scene_markdown(outcome: Outcome, *, catalog_url: str) -> str:

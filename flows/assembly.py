@@ -58,7 +58,7 @@ class Assembly:
             if region.id == name:
                 return region
         known = ", ".join(region.id for region in self.regions) or "none"
-        raise UnknownName(f"region {name!r} is not in the settings (known: {known}); add it back or reject the scene")
+        raise UnknownName(f"region {name!r} is not in the settings (known: {known}); add it back to the regions file")
 
     def source_settings(self, name: str) -> SourceSettings:
         """Return a source's settings by its name.
@@ -70,7 +70,7 @@ class Assembly:
             if source.name == name:
                 return source
         known = ", ".join(source.name for source in self.settings.sources) or "none"
-        raise UnknownName(f"source {name!r} is not in the settings (known: {known}); add it back or reject the scene")
+        raise UnknownName(f"source {name!r} is not in the settings (known: {known}); add it back to the settings")
 
     def source(self, name: str) -> AcquisitionSource:
         """Open a source by its name."""

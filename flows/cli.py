@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from infra.settings import Settings, SettingsInvalid, load_settings
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="explains2a",
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Every new Sentinel-2 scene as a 172-band hyperspectral product, with its explanation and its uncertainty.\n\n"
     "Settings come from EXPLAINS2A_… variables, a .env file or the TOML file named by EXPLAINS2A_CONFIG; "
@@ -42,8 +44,9 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine; every 
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(bench_app, name="bench")
 
-out = Console()
-err = Console(stderr=True)
+# What is printed comes from outside as often as not: nothing is taken as markup.
+out = Console(markup=False)
+err = Console(stderr=True, markup=False)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
@@ -64,9 +67,9 @@ def _settings(**overrides: Any) -> Settings:
     try:
         return load_settings(**overrides)
     except SettingsInvalid as problems:
-        err.print("[bold red]The settings cannot be used:[/]")
+        err.print("The settings cannot be used:", style="bold red")
         for line in str(problems).splitlines():
-            err.print(f"  • {line}", markup=False, highlight=False)
+            err.print(f"  • {line}")
         raise typer.Exit(2) from None
 
 
@@ -77,8 +80,8 @@ def _assemble() -> Assembly:
 
 
 def _fail(error: Exception) -> typer.Exit:
-    err.print(f"[bold red]{type(error).__name__}:[/] ", end="")
-    err.print(str(error), markup=False, highlight=False)
+    err.print(f"{type(error).__name__}: ", end="", style="bold red")
+    err.print(str(error), soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -152,7 +155,8 @@ def doctor() -> None:
     healthy = True
     for finding in examine(_settings()):
         healthy &= finding.healthy
-        table.add_row(finding.part, "[green]ok[/]" if finding.healthy else "[bold red]problem[/]", finding.found)
+        state = Text("ok", "green") if finding.healthy else Text("problem", "bold red")
+        table.add_row(finding.part, state, finding.found)
     out.print(table)
     if not healthy:
         raise typer.Exit(1)
@@ -179,7 +183,7 @@ def status(
     out.print(table if counts else "the ledger is empty: run `explains2a watch`")
     out.print(f"{len(due)} scenes are due")
     for name, alive in running.items():
-        out.print(f"{name}: {'running' if alive else '[red]not running[/]'}")
+        out.print(f"{name}: {'running' if alive else 'not running'}", style=None if alive else "red")
     if services:
         out.print(f"Prefect UI {services.prefect_ui_url}   catalog {services.catalog_url}")
 
@@ -198,7 +202,7 @@ def watch(dry_run: DryRun = False) -> None:
     for outcome, number in sorted(report.outcomes.items()):
         out.print(f"{outcome}: {number}")
     for problem in (*report.unreadable, *report.unavailable):
-        err.print(f"[yellow]![/] {problem}")
+        err.print(f"! {problem}", style="yellow")
     if not report.new_scenes:
         out.print("nothing new")
     out.print(f"{due} scenes are due: explains2a process --due")
@@ -213,7 +217,7 @@ def process(
     dry_run: DryRun = False,
 ) -> None:
     """Process scenes in this terminal, without Prefect."""
-    from catalog.ledger import ClaimLost, NotClaimable
+    from catalog.ledger import ClaimLost, NotClaimable, UnknownScene
     from flows.processing import SceneFailed, process_scene
 
     failed = False
@@ -223,7 +227,12 @@ def process(
             out.print("nothing to process: name scenes or use --due (see: explains2a scenes list)")
             return
         for number in numbers:
-            row = assembly.ledger.scene(number)
+            try:
+                row = assembly.ledger.scene(number)
+            except UnknownScene as error:
+                failed = True
+                err.print(f"failed: {error}", style="red")
+                continue
             title = f"scene {number} {row.tile} {row.sensed:%Y-%m-%d} {row.region}"
             if dry_run:
                 out.print(f"would process {title} ({row.state})")
@@ -234,11 +243,11 @@ def process(
                     outcome = process_scene(assembly, number, actor="cli", progress=partial(_advance, bar, task))
                 except (SceneFailed, NotClaimable, ClaimLost) as error:
                     failed = True
-                    err.print(f"[red]failed[/] {title}: {error}", highlight=False)
+                    err.print(f"failed {title}: {error}", style="red")
                     continue
-            out.print(f"{outcome.state} {title} {outcome.grade} {outcome.reason}", highlight=False)
+            out.print(f"{outcome.state} {title} {outcome.grade} {outcome.reason}")
             for href in outcome.files:
-                out.print(f"  {href}", highlight=False, soft_wrap=True)
+                out.print(f"  {href}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 
@@ -335,7 +344,11 @@ def bench_model(
     """Measure the model alone: seconds per megapixel with all outputs, and the error against float64."""
     from model.bench import bench
 
-    rows = bench(device, [float(size) for size in mpx.split(",")])
+    try:
+        sizes = [float(size) for size in mpx.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--mpx is {mpx!r}; expected numbers separated by commas, such as 1,4") from None
+    rows = bench(device, sizes)
     for row in rows:
         _figures(row, None)
     if json_out:
@@ -390,7 +403,7 @@ def show_scene(scene_id: Annotated[int, typer.Argument(help="The scene's number 
 
 @scenes_app.command("clean")
 def clean_scenes(
-    older_than_hours: Annotated[float, typer.Option(help="Leave anything younger alone.")] = 24.0,
+    older_than_hours: Annotated[float, typer.Option(min=0, help="Leave anything younger alone.")] = 24.0,
     dry_run: DryRun = False,
 ) -> None:
     """Remove files that no catalog entry names: what crashed or abandoned attempts left behind."""
@@ -401,9 +414,19 @@ def clean_scenes(
     with _assemble() as assembly:
         removed = remove_orphans(assembly, older_than=timedelta(hours=older_than_hours), dry_run=dry_run)
     for key in removed:
-        out.print(f"{'would remove' if dry_run else 'removed'} {key}", highlight=False, soft_wrap=True)
+        out.print(f"{'would remove' if dry_run else 'removed'} {key}", soft_wrap=True)
     out.print(f"{len(removed)} files" if removed else "nothing to remove")
 
 
+def run() -> None:
+    """Run the command; an error that has a name is told in one line, everything else is a defect and shows itself."""
+    try:
+        app()
+    except Exception as error:
+        if not (hasattr(error, "transient") or isinstance(error, OSError)):
+            raise
+        raise SystemExit(_fail(error).exit_code) from None
+
+
 if __name__ == "__main__":
-    app()
+    run()

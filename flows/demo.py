@@ -17,6 +17,7 @@ from infra.demo import build_demo
 from infra.settings import CONFIG_VARIABLE, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from prefect.client.schemas.objects import FlowRun
@@ -43,6 +44,7 @@ threads = 2
 _TABLE_WIDTH = 200
 """Characters: paths are to be copied, not guessed from their first half."""
 _WAIT_SECONDS = 900.0
+_PATIENCE_SECONDS = 60.0
 _RESTING = frozenset({"published", "rejected", "quarantined", "superseded", "failed"})
 
 
@@ -85,33 +87,42 @@ def run_demo(folder: Path, *, keep: bool, console: Console) -> None:
 
 
 def _watch_and_wait(settings: Settings, console: Console) -> None:
-    from prefect.deployments import run_deployment
-
     from flows.assembly import assemble
 
     with assemble(settings) as assembly:
         before = len(assembly.ledger.scenes(limit=10_000))
         began = time.monotonic()
         console.print("asking the watch flow to look at the source")
-        run = cast("FlowRun", run_deployment("watch/watch", timeout=300, poll_interval=1, as_subflow=False))
-        if run.state is None or not run.state.is_completed():
-            raise DemoFailed(f"the watch run ended as {run.state}; its page: {settings.prefect.ui_url}")
-        rows = _wait_for_rest(assembly, console)
+        rows = _wait_for_rest(assembly, console, look=_look)
         new = len(rows) - before
         if not new:
-            console.print("[bold]nothing new[/]: every delivered scene is known already")
+            console.print("nothing new: every delivered scene is known already", style="bold")
         else:
             console.print(f"{new} scenes came to rest in {time.monotonic() - began:.0f} s")
 
 
-def _wait_for_rest(assembly: Assembly, console: Console) -> list[SceneRow]:
-    deadline, shown = time.monotonic() + _WAIT_SECONDS, ""
+def _look() -> None:
+    """Start one watch run and wait for it."""
+    from prefect.deployments import run_deployment
+
+    run = cast("FlowRun", run_deployment("watch/watch", timeout=300, poll_interval=1, as_subflow=False))
+    if run.state is None or not run.state.is_completed():
+        raise DemoFailed(f"the watch run {run.name} ended as {run.state}")
+
+
+def _wait_for_rest(assembly: Assembly, console: Console, *, look: Callable[[], None]) -> list[SceneRow]:
+    """Wait until every scene rests; look again when nothing moved for a while (a killed demo left a lease behind)."""
+    deadline, shown, moved = time.monotonic() + _WAIT_SECONDS, "", time.monotonic()
+    look()
     while True:
         rows = assembly.ledger.scenes(limit=10_000)
         said = ", ".join(f"{number} {state}" for state, number in sorted(assembly.ledger.counts().items()))
         if said != shown:
             console.print(f"  {said}")
-            shown = said
+            shown, moved = said, time.monotonic()
+        elif time.monotonic() - moved > _PATIENCE_SECONDS:
+            look()
+            moved = time.monotonic()
         if all(row.state in _RESTING for row in rows):
             return rows
         if time.monotonic() > deadline:
@@ -142,8 +153,8 @@ def _report(settings: Settings, running: services.Services, console: Console, *,
     console.print(table, width=max(console.width, _TABLE_WIDTH), soft_wrap=True)
     console.print("previews:" if previews else "")
     for preview in previews:
-        console.print(f"  {preview.removeprefix('file://')}", soft_wrap=True, highlight=False)
-    console.print(f"files: {settings.resolved_storage.url.removeprefix('file://')}", soft_wrap=True, highlight=False)
+        console.print(f"  {preview.removeprefix('file://')}", soft_wrap=True)
+    console.print(f"files: {settings.resolved_storage.url.removeprefix('file://')}", soft_wrap=True)
     if keep:
         console.print(f"Prefect UI   {running.prefect_ui_url}\ncatalog      {running.catalog_url}")
         console.print(f"stop with    {CONFIG_VARIABLE}={os.environ[CONFIG_VARIABLE]} explains2a down", soft_wrap=True)

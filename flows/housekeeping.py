@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from catalog.publishing import published_hrefs
+from flows.names import TOKEN_DIGITS, attempt_of
 
 if TYPE_CHECKING:
     from flows.assembly import Assembly
@@ -51,20 +52,33 @@ def remove_attempt(assembly: Assembly, prefix: str) -> list[str]:
 
 
 def remove_orphans(assembly: Assembly, *, older_than: timedelta, dry_run: bool = False) -> list[str]:
-    """Remove every file of the store that no published version names and that is old enough to be nobody's work.
+    """Remove files of dead attempts: of a revision that this ledger began, held by nobody and named by nobody.
+
+    Anything else in the store is left alone, also everything when the ledger is another one than the store's.
 
     Args:
         assembly: The system's parts.
-        older_than: Age below which a file may belong to an attempt in progress; keep it above the longest scene.
+        older_than: Younger files are left alone.
         dry_run: Only list.
 
     Returns:
         The keys that were, or would be, removed.
     """
     limit = datetime.now(UTC) - older_than
-    aged = [s.key for s in assembly.store.list() if s.modified is not None and s.modified <= limit]
+    revisions = assembly.ledger.product_revisions()
+    held = {token[:TOKEN_DIGITS] for token in assembly.ledger.held_tokens()}
+    aged = [
+        stored.key
+        for stored in assembly.store.list()
+        if stored.modified is not None and stored.modified <= limit and _is_dead(stored.key, revisions, held)
+    ]
     removed = _remove_unnamed(assembly, aged, dry_run=dry_run)
     return removed if dry_run else removed + assembly.store.clean_partial("", older_than=older_than)
+
+
+def _is_dead(key: str, revisions: set[str], held: set[str]) -> bool:
+    attempt = attempt_of(key)
+    return attempt is not None and attempt.revision in revisions and attempt.token not in held
 
 
 def _remove_unnamed(assembly: Assembly, keys: list[str], *, dry_run: bool = False) -> list[str]:

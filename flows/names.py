@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,14 @@ PRODUCT_FORMAT: Final = "1"
 """Raised when the files of a product change their meaning for the same model, source and settings."""
 
 _REVISION_DIGITS = 16
+
+TOKEN_DIGITS: Final = 8
+"""Digits of a claim's token in the name of its attempt's folder."""
+
+_KEY: Final = re.compile(
+    r"[0-9]{2}[A-Z]{3}/[0-9]{4}/[0-9]{2}/[^/]+"
+    rf"/(?P<revision>[0-9a-f]{{{_REVISION_DIGITS}}})-(?P<token>[0-9a-f]{{{TOKEN_DIGITS}}})/[^/]+"
+)
 
 
 def item_id(acquisition: Acquisition, region: Region) -> str:
@@ -67,7 +76,22 @@ def product_keys(acquisition: Acquisition, region: Region, revision: str, token:
     """Lay out the store: tile / year / month / item / revision-claim."""
     key = acquisition.key
     folder = f"{key.tile}/{key.sensed:%Y/%m}/{item_id(acquisition, region)}"
-    return ProductKeys(item_prefix=folder, prefix=f"{folder}/{revision}-{token[:8]}")
+    return ProductKeys(item_prefix=folder, prefix=f"{folder}/{revision}-{token[:TOKEN_DIGITS]}")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Which attempt at which product a file belongs to."""
+
+    revision: str
+    token: str
+    """The first digits of its claim's token."""
+
+
+def attempt_of(key: str) -> Attempt | None:
+    """Read a file's key back; None when it is not laid out as `product_keys` does."""
+    found = _KEY.fullmatch(key)
+    return Attempt(found["revision"], found["token"]) if found else None
 
 
 def run_name(row: SceneRow) -> str:

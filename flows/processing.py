@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from catalog.collection import build_collection
 from catalog.ledger import ClaimLost
 from catalog.model_item import build_model_collection, build_model_item
-from catalog.publishing import publish
+from catalog.publishing import NewerPublished, publish
 from flows.gates import SceneFacts, evaluate_gates, first_rejection
 from flows.heartbeat import Heartbeat
 from flows.housekeeping import remove_attempt, remove_dead_attempts
@@ -125,9 +125,14 @@ def process_scene(
             raise
         except SceneRefused as refusal:
             return work.reject(refusal.gate, str(refusal))
+        except NewerPublished as newer:
+            return work.supersede(str(newer))
         except Exception as error:
             state = work.fail(error)
             raise SceneFailed(f"{row.tile} {row.acquisition}: {type(error).__name__}: {error} (now {state})") from error
+        except BaseException as stop:  # the user or the worker asks to stop: give the scene back at once
+            work.give_back(type(stop).__name__)
+            raise
 
 
 class _SceneWork:
@@ -177,7 +182,7 @@ class _SceneWork:
             place = Place(scene.grid.crs, grid, window_footprint(scene.grid, window))
         if made.flag_counts["nodata"] == made.flag_counts["pixels"]:
             # A large window is surveyed by its coarse bands; only the full pass knows that nothing is left.
-            remove_attempt(assembly, keys.prefix)
+            self._remove_files()
             return self.reject("valid_fraction", "no pixel has data in every band", 0.0, None, gates)
         checks = self._timed("verify", lambda: self._verify(files, made, keys, heartbeat))
         self._on_stage(Stage.VERIFIED)
@@ -218,6 +223,24 @@ class _SceneWork:
             self._claim.scene_id, self._title, "rejected", reason=said, gates=gates, seconds=dict(self._seconds)
         )
 
+    def supersede(self, why: str) -> Outcome:
+        """End a scene whose newer revision was published meanwhile; that is nobody's failure."""
+        self._assembly.ledger.supersede(self._claim, why=why)
+        self._remove_files()
+        return Outcome(self._claim.scene_id, self._title, "superseded", reason=why, seconds=dict(self._seconds))
+
+    def give_back(self, why: str) -> None:
+        """Return the scene to whoever asks next, as well as the moment allows; else the lease ends by itself."""
+        try:
+            self._assembly.ledger.release(self._claim, why=f"the worker was stopped ({why})")
+            self._remove_files()
+        except Exception:
+            logger.exception("scene %d could not be given back; its lease ends by itself", self._claim.scene_id)
+
+    def _remove_files(self) -> None:
+        if self._prefix is not None:
+            remove_attempt(self._assembly, self._prefix)
+
     def fail(self, error: Exception) -> str:
         """Record an error and remove what the attempt wrote; the ledger decides whether it is tried again."""
         transient = bool(getattr(error, "transient", False))
@@ -226,8 +249,7 @@ class _SceneWork:
             state = self._assembly.ledger.fail(
                 self._claim, error_class=kind, message=str(error) or kind, transient=transient
             )
-            if self._prefix is not None:
-                remove_attempt(self._assembly, self._prefix)
+            self._remove_files()
         except Exception:
             # The first error is the one to tell. The lease ends by itself, and the next attempt cleans up.
             logger.exception("the failure of scene %d could not be recorded", self._claim.scene_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from catalog.model_item import model_item_id
 from flows.grade import grade
 from flows.names import item_id
 from infra.preview import PreviewHeader
+from infra.verify import verify_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -242,7 +242,8 @@ def _raster_asset(assembly: Assembly, record: ProductRecord, file: RasterFile, k
 def _small_asset(assembly: Assembly, key: str, content: bytes, keys: ProductKeys) -> AssetFile:
     kind = ASSET_KINDS[key]
     stored = assembly.store.put(keys.file(kind.file), content, content_type=kind.media_type)
-    return AssetFile(key, assembly.store.href(stored.key), len(content), hashlib.sha256(content).hexdigest())
+    size, sha256 = verify_bytes(assembly.store, stored.key, content)
+    return AssetFile(key, assembly.store.href(stored.key), size, sha256)
 
 
 def _source_address(item: Mapping[str, Any]) -> str | None:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import psutil
+from dotenv import dotenv_values
 
-from infra.settings import CONFIG_VARIABLE, config_file
+from infra.settings import CONFIG_VARIABLE, config_file, env_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -165,14 +166,13 @@ def free_port(preferred: int) -> int:
 
 
 def _state_file(home: Path) -> Path:
-    folder = home / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "services.json"
+    return home / "run" / "services.json"
 
 
 def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str) -> dict[str, str]:
     prefect_home = settings.home / "prefect"
     return {
+        **_operator_variables(),
         **os.environ,
         **_operator_paths(settings),
         "EXPLAINS2A_PREFECT__UI_URL": ui_url,
@@ -198,7 +198,15 @@ def _operator_paths(settings: Settings) -> dict[str, str]:
         paths[CONFIG_VARIABLE] = str(config_file())
     if settings.regions_file:
         paths["EXPLAINS2A_REGIONS_FILE"] = str(settings.regions_file)
+    if settings.model_path:
+        paths["EXPLAINS2A_MODEL_PATH"] = str(settings.model_path)
     return paths
+
+
+def _operator_variables() -> dict[str, str]:
+    """Return what the operator's ``.env`` sets for us: flow runs do not see that file from where they work."""
+    own = {name: value for name, value in dotenv_values(env_file()).items() if name.upper().startswith("EXPLAINS2A_")}
+    return {name: value for name, value in own.items() if value is not None}
 
 
 def _start(home: Path, name: str, url: str, environment: Mapping[str, str], command: Sequence[str]) -> Service:

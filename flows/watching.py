@@ -106,7 +106,8 @@ def _watch_one(
             batch = []
     _record(assembly, batch, report, actor=actor, dry_run=dry_run)
     if newest and newest != mark and not dry_run:
-        assembly.ledger.set_watermark(source, region.id, newest)
+        # An item dated in the future must not hide everything that is published until then.
+        assembly.ledger.set_watermark(source, region.id, min(newest, now))
 
 
 def _record(assembly: Assembly, batch: list[Discovery], report: WatchReport, *, actor: str, dry_run: bool) -> None:

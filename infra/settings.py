@@ -11,7 +11,7 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -32,9 +33,13 @@ from pydantic_settings import (
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon, shape
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 CONFIG_VARIABLE = "EXPLAINS2A_CONFIG"
 """Environment variable that names the TOML file."""
 
+_PREFIX = "EXPLAINS2A_"
 _MAX_REGION_FILE_BYTES = 16 * 1024 * 1024
 _SLUG = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
@@ -42,6 +47,11 @@ _SLUG = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 def config_file() -> Path:
     """The TOML file in use, absolute; it need not exist unless the environment names it."""
     return Path(os.environ.get(CONFIG_VARIABLE, "explains2a.toml")).expanduser().resolve()
+
+
+def env_file() -> Path:
+    """The ``.env`` file that is read, beside the TOML file; it need not exist."""
+    return config_file().parent / ".env"
 
 
 def _absolute(path: Path) -> Path:
@@ -203,7 +213,7 @@ class ApiSettings(_Part):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=1, le=65535)
-    public_url: str | None = Field(default=None, description="address that clients see, when behind a proxy")
+    public_url: str | None = Field(default=None, description="the catalog's address in links from the Prefect UI")
     title: str = "ExplainS2A catalog"
 
 
@@ -211,14 +221,22 @@ class PrefectSettings(_Part):
     """Where operators watch."""
 
     ui_url: str = Field(default="http://127.0.0.1:4200", description="address of the Prefect UI, for links")
-    process_pool: str = Field(default="gpu", description="work pool of the process deployment")
     concurrency: int = Field(default=2, ge=1, le=64, description="scenes processed at once by `explains2a up`")
+
+
+class _OwnDotEnv(DotEnvSettingsSource):
+    """A ``.env`` file that other programs may share: only our own variables are read."""
+
+    def _read_env_files(self) -> Mapping[str, str | None]:
+        own = _PREFIX.lower()
+        found = super()._read_env_files().items()
+        return {k: v for k, v in found if k.lower().startswith(own) and k.upper() != CONFIG_VARIABLE}
 
 
 class Settings(BaseSettings):
     """The whole tree. Build it with `load_settings`, which reports every problem at once."""
 
-    model_config = SettingsConfigDict(env_prefix="EXPLAINS2A_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     home: AnyPath = Field(
         default=Path("explains2a-data"), description="folder of the database and files on a single machine"
@@ -247,12 +265,13 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - ours reads only our own variables
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook has this signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the TOML file behind the environment."""
+        own = _OwnDotEnv(settings_cls, env_file=env_file())
         toml = TomlConfigSettingsSource(settings_cls, config_file())
-        return init_settings, env_settings, dotenv_settings, toml
+        return init_settings, env_settings, own, toml
 
     @field_validator("sources")
     @classmethod
@@ -366,7 +385,7 @@ def load_settings(**overrides: Any) -> Settings:
     if CONFIG_VARIABLE in os.environ and not config_file().is_file():
         raise SettingsInvalid(f"{CONFIG_VARIABLE} names {config_file()}, which is not a file")
     try:
-        return Settings(_env_file=config_file().parent / ".env", **overrides)
+        return Settings(**overrides)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False)]
         raise SettingsInvalid("\n".join(lines)) from None

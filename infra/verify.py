@@ -113,6 +113,26 @@ def verify_cog(
     return FileCheck(key, size, sha256, f"1220{sha256}", len(profile.bands), summary.blocks, overviews, seconds)
 
 
+def verify_bytes(store: ObjectStore, key: str, content: bytes) -> tuple[int, str]:
+    """Read a small file back and compare it with what was written.
+
+    Args:
+        store: Where it lies.
+        key: Its key.
+        content: What was written.
+
+    Returns:
+        Its size in bytes and its SHA-256, of the bytes that came back.
+
+    Raises:
+        VerificationFailed: something else came back.
+    """
+    found = store.get(key)
+    if found != content:
+        raise VerificationFailed(f"{key} came back with {len(found)} bytes that are not the {len(content)} written")
+    return len(found), hashlib.sha256(found).hexdigest()
+
+
 def hash_object(store: ObjectStore, key: str) -> tuple[str, int]:
     """Read an object piece by piece and hash it.
 

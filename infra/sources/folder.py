@@ -72,10 +72,9 @@ class FolderSource:
             return None
         folder = path.parent.relative_to(self._root)
         found = read_item(_rebase(item, PurePosixPath(folder.as_posix())), self.name, sensed_from_datetime=True)
-        changed = last_change(found.item) or datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        if changed < since:
-            return None
-        return found if found.published else _published(found, changed)
+        arrived = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        published = max(last_change(found.item) or arrived, arrived)  # an old item may be copied in today
+        return _published(found, published) if published >= since else None
 
 
 def _load(path: Path) -> object:

@@ -65,7 +65,6 @@ def upgrade() -> None:
         sa.Column("token", sa.String(length=32), nullable=True),
         sa.Column("lease_until", sa.Float(precision=53), nullable=True),
         sa.Column("next_attempt", sa.Float(precision=53), nullable=False),
-        sa.Column("retryable", sa.Boolean(), nullable=False),
         sa.Column("product_revision", sa.String(length=32), nullable=True),
         sa.Column("item_id", sa.String(length=160), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
