@@ -1,27 +1,28 @@
-"""The FastAPI application: stac-fastapi with our client, errors mapped in one place."""
+"""The FastAPI application: stac-fastapi with our client, read-only."""
 
 from __future__ import annotations
 
-import logging
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from fastapi import HTTPException, Request
+from brotli_asgi import BrotliMiddleware
 from stac_fastapi.api.app import StacApi
-from stac_fastapi.api.errors import DEFAULT_STATUS_CODES
+from stac_fastapi.api.middleware import ProxyHeaderMiddleware
 from stac_fastapi.api.models import (
     GeoJSONResponse,
-    ItemCollectionUri,
     create_get_request_model,
     create_post_request_model,
     create_request_model,
 )
 from stac_fastapi.extensions.pagination import TokenPaginationExtension
 from stac_fastapi.types.config import ApiSettings
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
+from catalog.api.address import PublicAddress
 from catalog.api.client import CatalogClient
-from catalog.api.errors import name_the_parameter
-from catalog.search.errors import InvalidSearch
-from catalog.session import DatabaseBusy, DatabaseUnavailable
+from catalog.api.errors import register_errors
+from catalog.api.parameters import ItemsParameters, SearchParameters
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -30,15 +31,7 @@ if TYPE_CHECKING:
     from catalog.session import Database
     from infra.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-_VERSION: Final = "0.1.0"
-_STATUS: Final[dict[type[Exception], int]] = {
-    **DEFAULT_STATUS_CODES,
-    InvalidSearch: 400,
-    DatabaseBusy: 503,
-    DatabaseUnavailable: 503,
-}
+_VERSIONS: Final = "/collections/{collection_id}/items/{item_id}/versions/{version}"
 
 
 def create_app(database: Database, settings: Settings) -> FastAPI:
@@ -53,53 +46,58 @@ def create_app(database: Database, settings: Settings) -> FastAPI:
     """
     paging = TokenPaginationExtension()
     extensions: list[Any] = [paging]
-    api_settings = ApiSettings(
-        stac_fastapi_title=settings.api.title,
-        stac_fastapi_description="Hyperspectral products estimated from Sentinel-2, with uncertainty and explanation.",
-        stac_fastapi_version=_VERSION,
-        stac_fastapi_landing_id=settings.collection_id,
-        _env_file=None,
-    )
-    items_request = create_request_model(
-        "ItemsRequest", base_model=ItemCollectionUri, mixins=[paging.GET], request_type="GET"
-    )
+    description = "Hyperspectral products estimated from Sentinel-2, with uncertainty and explanation."
     client = CatalogClient(
         database=database,
         extensions=extensions,
         title=settings.api.title,
-        description=api_settings.stac_fastapi_description,
+        description=description,
         landing_page_id=settings.collection_id,
     )
+    items_request = create_request_model(
+        "ItemsRequest", base_model=ItemsParameters, mixins=[paging.GET], request_type="GET"
+    )
     api = StacApi(
-        settings=api_settings,
+        settings=ApiSettings(
+            stac_fastapi_title=settings.api.title,
+            stac_fastapi_description=description,
+            stac_fastapi_version=version("explains2a"),
+            stac_fastapi_landing_id=settings.collection_id,
+            _env_file=None,
+        ),
         client=client,
         extensions=extensions,
-        exceptions=_STATUS,
         stac_version="1.1.0",
-        search_get_request_model=create_get_request_model(extensions),
+        search_get_request_model=create_get_request_model(extensions, base_model=SearchParameters),
         search_post_request_model=create_post_request_model(extensions),
         items_get_request_model=cast("type[APIRequest]", items_request),
+        middlewares=_middlewares(settings.api.public_url),
     )
     application: FastAPI = api.app
-    application.add_exception_handler(HTTPException, name_the_parameter)
     application.add_api_route(
-        "/collections/{collection_id}/items/{item_id}/versions/{version}", _version(client), methods=["GET"]
+        _VERSIONS, client.get_version, methods=["GET"], name="Get Item Version", response_class=GeoJSONResponse
     )
     application.add_api_route("/health", _health(database), methods=["GET"], tags=["health"])
+    register_errors(application)
     return application
 
 
-def _version(client: CatalogClient) -> Any:
-    def version(collection_id: str, item_id: str, version: int, request: Request) -> GeoJSONResponse:
-        """Return one version of an item."""
-        return GeoJSONResponse(client.get_item_version(item_id, collection_id, version, request))
-
-    return version
+def _middlewares(public_url: str | None) -> list[Middleware]:
+    """Compress, allow any site to read (it is public and read-only), and know the own address; innermost first."""
+    address = Middleware(PublicAddress, url=public_url) if public_url else Middleware(ProxyHeaderMiddleware)
+    readers = Middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["OPTIONS", "POST", "GET"],
+        allow_headers=["Content-Type"],
+        max_age=600,
+    )
+    return [Middleware(BrotliMiddleware), readers, address]
 
 
 def _health(database: Database) -> Any:
     def health() -> dict[str, str]:
-        """Say whether the database answers."""
+        """Say whether the database answers; 503 when not."""
         from sqlalchemy import text
 
         with database.read() as session:

@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, or_, select
 from catalog.items import MODEL_COLLECTION
 from catalog.search.errors import InvalidSearch
 from catalog.search.keyset import Place
-from catalog.tables import CollectionRecord, ItemRecord, ItemVersionRecord
+from catalog.tables import CollectionRecord, ItemRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,13 +126,6 @@ def search_items(database: Database, query: Query) -> Page:
     return Page([record.body for record in page], last, matched)
 
 
-def item_version(database: Database, collection: str, item_id: str, version: int) -> dict[str, Any] | None:
-    """Return one version of an item as stored, or None."""
-    with database.read() as session:
-        record = session.get(ItemVersionRecord, (collection, item_id, version))
-        return record.body if record else None
-
-
 def collections(database: Database) -> dict[str, dict[str, Any]]:
     """Return all collections by id, as stored."""
     with database.read() as session:
@@ -178,12 +171,12 @@ def _behind(place: Place) -> ColumnElement[bool]:
 def _conditions(query: Query) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if query.collections is not None:
-        conditions.append(ItemRecord.collection.in_(query.collections))
+        conditions.append(ItemRecord.collection.in_(_possible(query.collections)))
     elif query.ids is None:
         # The models' items cover the whole world; who looks for products does not mean them.
         conditions.append(ItemRecord.collection != MODEL_COLLECTION)
     if query.ids is not None:
-        conditions.append(ItemRecord.id.in_(query.ids))
+        conditions.append(ItemRecord.id.in_(_possible(query.ids)))
     if query.start is not None:
         conditions.append(ItemRecord.datetime >= query.start)
     if query.end is not None:
@@ -191,6 +184,11 @@ def _conditions(query: Query) -> list[ColumnElement[bool]]:
     if query.area is not None:
         conditions.append(or_(*(_near(part) for part in getattr(query.area, "geoms", [query.area]))))
     return conditions
+
+
+def _possible(ids: Sequence[str]) -> list[str]:
+    """Leave out what no id can be and no database takes: text with NUL or with half a character."""
+    return [text for text in ids if "\0" not in text and text.isprintable()]
 
 
 def _near(part: BaseGeometry) -> ColumnElement[bool]:

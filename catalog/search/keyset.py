@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from catalog.search.errors import InvalidSearch
 
@@ -33,10 +32,13 @@ def read_token(token: str) -> Place:
     """
     try:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        moment, collection, item = json.loads(text)
-        place = Place(datetime.fromisoformat(moment), str(collection), str(item))
-    except (binascii.Error, ValueError, TypeError, UnicodeDecodeError) as error:
+        return _place(*json.loads(text))
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidSearch("token", "not a page token of this server; start again without it") from error
-    if place.datetime.tzinfo is None:
-        raise InvalidSearch("token", "not a page token of this server; start again without it")
-    return place
+
+
+def _place(moment: str, collection: str, item: str) -> Place:
+    when = datetime.fromisoformat(moment)
+    if when.tzinfo is None or not (collection.isprintable() and item.isprintable()):
+        raise ValueError("times have a zone, ids are printable text")
+    return Place(when.astimezone(UTC), collection, item)

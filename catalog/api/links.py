@@ -1,0 +1,77 @@
+"""The links of every answer, absolute for the address that the client used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode, urljoin
+
+from stac_fastapi.types.requests import get_base_url
+
+from catalog.api.address import own_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+GEOJSON: Final = "application/geo+json"
+JSON: Final = "application/json"
+
+
+def link(rel: str, href: str, media_type: str) -> dict[str, Any]:
+    """Make one link."""
+    return {"rel": rel, "href": href, "type": media_type}
+
+
+def linked_item(item: Mapping[str, Any], base: str, *, version: int | None = None) -> dict[str, Any]:
+    """Return an item with absolute links.
+
+    Args:
+        item: As stored; its own links are relative to the latest version's address.
+        base: The server's address, ending in a slash.
+        version: The number of an item that is read at its version's own address; None at the item's.
+    """
+    collection = f"{base}collections/{item['collection']}"
+    latest = f"{collection}/items/{item['id']}"
+    links = [
+        link("self", latest if version is None else f"{latest}/versions/{version}", GEOJSON),
+        link("root", base, JSON),
+        link("parent", collection, JSON),
+        link("collection", collection, JSON),
+        *({**stored, "href": urljoin(latest, stored["href"])} for stored in item["links"]),
+    ]
+    return {**item, "links": links}
+
+
+def linked_collection(collection: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """Return a collection with absolute links, for a server whose address is `base` (ending in a slash)."""
+    own = f"{base}collections/{collection['id']}"
+    links = [
+        link("self", own, JSON),
+        link("root", base, JSON),
+        link("parent", base, JSON),
+        link("items", f"{own}/items", GEOJSON),
+        *collection["links"],
+    ]
+    return {**collection, "links": links}
+
+
+def page_links(request: Request, token: str | None, body: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the links of one page of results.
+
+    Args:
+        request: The search.
+        token: Of the next page; None on the last.
+        body: Of a search by POST, to be sent again with the token; None for GET.
+    """
+    own, asked = own_address(request), request.query_params
+    links = [
+        link("root", get_base_url(request), JSON),
+        link("self", f"{own}?{asked}" if asked else own, GEOJSON),
+    ]
+    if token is None:
+        return links
+    if body is not None:
+        return [*links, link("next", own, GEOJSON) | {"method": "POST", "body": {**body, "token": token}}]
+    query = urlencode([*((name, value) for name, value in asked.multi_items() if name != "token"), ("token", token)])
+    return [*links, link("next", f"{own}?{query}", GEOJSON) | {"method": "GET"}]
