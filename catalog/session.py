@@ -205,7 +205,7 @@ def _engine(database_url: str, busy_seconds: float) -> Engine:
             return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
         except ImportError as error:
             raise DatabaseError(
-                f"the driver of {url.drivername!r} is not installed; use postgresql+psycopg://… and the extra [postgres]"
+                f"driver {url.drivername!r} is not installed; use postgresql+psycopg://… with the extra [postgres]"
             ) from error
     raise DatabaseError(f"database kind is {url.get_backend_name()!r}; expected sqlite or postgresql")
 

@@ -94,12 +94,22 @@ def test_modification_time_stands_in_for_publication(scene):
     assert open_source(scene.settings).restore(json.loads(json.dumps(one.item))) == one
 
 
-def test_newest_of_the_items_own_times_counts(scene):
+def test_the_newest_of_arrival_and_the_items_own_times_counts(scene):
     scene.properties |= {"created": "2024-01-01T00:00:00Z", "updated": "2024-06-01T00:00:00Z"}
     scene.write_item()
+    long_before = datetime(2023, 1, 1, tzinfo=UTC).timestamp()
+    os.utime(scene.folder / "item.json", (long_before, long_before))
     assert found(scene, since=datetime(2024, 5, 31, tzinfo=UTC))
     assert not found(scene, since=datetime(2024, 6, 2, tzinfo=UTC))
-    assert found(scene)[0].published == datetime(2024, 1, 1, tzinfo=UTC)
+    assert found(scene)[0].published == datetime(2024, 6, 1, tzinfo=UTC)
+
+
+def test_an_old_item_copied_in_today_is_found_today(scene):
+    scene.properties |= {"created": "2018-01-01T00:00:00Z"}
+    scene.write_item()
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    [one] = found(scene, since=began)
+    assert one.published >= began
 
 
 @pytest.mark.usefixtures("scene")
