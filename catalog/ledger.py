@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from sqlalchemy import and_, func, or_, select, tuple_, update
 
-from catalog.session import Queue, database_now, line_up
+from catalog.dialects import Queue, database_now, line_up
 from catalog.states import HELD, SceneState, check_move
 from catalog.tables import DeliveryRecord, SceneRecord, TransitionRecord, WatermarkRecord
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import func, select, update
 
 from catalog.collection import widen, widen_extent
+from catalog.dialects import Queue, line_up
 from catalog.items import PREFIX
 from catalog.ledger import SceneState
-from catalog.session import Queue, line_up
 from catalog.states import check_move
 from catalog.tables import (
     AssetRecord,

@@ -2,98 +2,56 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Float, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import NullPool
-from sqlalchemy.sql.functions import FunctionElement
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import sessionmaker
+
+from catalog.dialects import (
+    BUSY_SECONDS,
+    DatabaseBusy,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseUnavailable,
+    Queue,
+    SchemaMismatch,
+    explained,
+    line_up,
+    make_engine,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
 
-logger = logging.getLogger(__name__)
+__all__ = ["Database", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseUnavailable", "SchemaMismatch",
+           "connect", "migrate"]  # fmt: skip
 
-_BUSY_SECONDS = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class DatabaseError(RuntimeError):
-    """A database cannot be used as it is."""
-
-    transient: ClassVar[bool] = False
-
-
-class DatabaseBusy(DatabaseError):
-    """Another writer holds the database; the same call may succeed later."""
-
-    transient: ClassVar[bool] = True
-
-
-class DatabaseUnavailable(DatabaseError):
-    """The database does not answer or refuses the connection."""
-
-    transient: ClassVar[bool] = True
-
-
-class database_now(FunctionElement[float]):  # noqa: N801 - a SQL function, named as one
-    """The database's own clock, seconds since the epoch: leases do not depend on any worker's clock."""
-
-    inherit_cache = True
-    type = Float(53)
-
-
-@compiles(database_now, "sqlite")
-def _sqlite_now(_element: database_now, _compiler: Any, **_: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(database_now, "postgresql")
-def _postgres_now(_element: database_now, _compiler: Any, **_: Any) -> str:
-    return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
-
-
-class Queue(IntEnum):
-    """Kinds of work that transactions do one after the other; the numbers are PostgreSQL's advisory lock keys."""
-
-    MIGRATION = 4242419604
-    DISCOVERY = 4242419605
-    WATERMARK = 4242419606
-    PUBLICATION = 4242419607
-
-
-def line_up(session: Session, queue: Queue) -> None:
-    """Wait until no other transaction does work of this kind, and hold others off to the end of this transaction.
-
-    For work that looks for a row and inserts it when there is none. SQLite's writers exclude each other anyway.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": int(queue)})
 
 
 class Database:
     """One database; use `connect`. Threads may share it."""
 
-    def __init__(self, engine: Engine, *, busy_seconds: float = _BUSY_SECONDS) -> None:
+    def __init__(self, engine: Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._engine = engine
         self._busy_seconds = busy_seconds
         self._sessions = sessionmaker(engine, expire_on_commit=False)
 
     @property
     def name(self) -> str:
-        """The address without its password, for people."""
-        return self._engine.url.render_as_string(hide_password=True)
+        """The address without its secrets, for people."""
+        return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
     @property
     def dialect(self) -> str:
@@ -132,6 +90,32 @@ class Database:
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
 
+    def check(self) -> None:
+        """Raise when the database does not answer; see `read`."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the schema to a revision; see the function of the same name."""
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with self._translated(), self._engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            if revision == "head" and found == ScriptDirectory.from_config(config).get_current_head():
+                return
+            connection.rollback()
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            line_up(connection, Queue.MIGRATION)
+            config.attributes["connection"] = connection
+            try:
+                (command.downgrade if revision == "base" else command.upgrade)(config, revision)
+            except CommandError as error:
+                raise SchemaMismatch(
+                    f"{self.name} has schema {found}, which this version of the software does not know: {error}"
+                ) from error
+            connection.commit()
+
     def close(self) -> None:
         """Return all connections."""
         self._engine.dispose()
@@ -140,24 +124,19 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            said = str(error.orig)
-            if "locked" in said or "busy" in said:
-                waited = f"{self._busy_seconds:g} s"
-                raise DatabaseBusy(f"{self.name}: another writer held the database for {waited}") from error
-            raise DatabaseUnavailable(f"{self.name}: {said.strip()}") from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise DatabaseUnavailable(f"{self.name}: the connection broke") from error
-            raise
+            named = explained(error, self.name, self._busy_seconds)
+            if named is None:
+                raise
+            raise named from error
 
 
-def connect(database_url: str, *, busy_seconds: float = _BUSY_SECONDS) -> Database:
+def connect(database_url: str, *, busy_seconds: float = BUSY_SECONDS) -> Database:
     """Open a database whose schema is up to date (see `migrate`).
 
     Args:
         database_url: SQLAlchemy URL of SQLite or PostgreSQL.
-        busy_seconds: How long to wait for another writer of an SQLite database.
+        busy_seconds: How long a writer waits for another before `DatabaseBusy`, s.
 
     Returns:
         The database; close it.
@@ -165,7 +144,7 @@ def connect(database_url: str, *, busy_seconds: float = _BUSY_SECONDS) -> Databa
     Raises:
         DatabaseError: the URL is none, or of another kind of database.
     """
-    return Database(_engine(database_url, busy_seconds), busy_seconds=busy_seconds)
+    return Database(make_engine(database_url, busy_seconds=busy_seconds), busy_seconds=busy_seconds)
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
@@ -174,54 +153,13 @@ def migrate(database_url: str, revision: str = "head") -> None:
     Args:
         database_url: SQLAlchemy URL.
         revision: alembic revision; ``base`` removes everything.
+
+    Raises:
+        SchemaMismatch: a newer version of the software made the tables.
+        DatabaseUnavailable: the database does not answer.
     """
-    engine = _engine(database_url, _BUSY_SECONDS)
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    database = connect(database_url)
     try:
-        with Database(engine)._translated(), engine.connect() as connection:  # noqa: SLF001 - same module
-            if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({Queue.MIGRATION:d})")
-            config.attributes["connection"] = connection
-            (command.downgrade if revision == "base" else command.upgrade)(config, revision)
-            connection.commit()
+        database.migrate(revision)
     finally:
-        engine.dispose()
-
-
-def _engine(database_url: str, busy_seconds: float) -> Engine:
-    try:
-        url = make_url(database_url)
-    except ArgumentError as error:
-        raise DatabaseError(
-            "the database URL cannot be understood; expected sqlite:///… or postgresql+psycopg://…"
-        ) from error
-    if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(database_url, busy_seconds)
-    if url.get_backend_name() == "postgresql":
-        try:
-            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
-        except ImportError as error:
-            raise DatabaseError(
-                f"driver {url.drivername!r} is not installed; use postgresql+psycopg://… with the extra [postgres]"
-            ) from error
-    raise DatabaseError(f"database kind is {url.get_backend_name()!r}; expected sqlite or postgresql")
-
-
-def _sqlite_engine(database_url: str, busy_seconds: float) -> Engine:
-    """Make an engine that leaves transactions to us: pysqlite would begin them late and without the write lock."""
-    path = make_url(database_url).database
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(database_url, poolclass=NullPool, connect_args={"timeout": busy_seconds})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        milliseconds = round(busy_seconds * 1000)
-        for pragma in (f"busy_timeout={milliseconds}", "journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    return engine
+        database.close()
