@@ -5,18 +5,28 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, or_, select, tuple_, update
+from sqlalchemy import and_, func, or_, select, update
 
+from catalog.deliveries import record_deliveries
 from catalog.dialects import Queue, database_now, line_up
-from catalog.states import HELD, SceneState, check_move
-from catalog.tables import DeliveryRecord, SceneRecord, TransitionRecord, WatermarkRecord
+from catalog.scenes import (
+    Claim,
+    ClaimLost,
+    Discovered,
+    Discovery,
+    NotClaimable,
+    SceneRow,
+    Step,
+    UnknownScene,
+)
+from catalog.states import CLAIMABLE, HELD, SceneState, check_move
+from catalog.tables import SceneRecord, TransitionRecord, WatermarkRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -29,115 +39,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS: Final = 60.0
 _LONGEST_PAUSE_SECONDS: Final = 6 * 3600.0
-_CLAIMABLE: Final = (SceneState.DISCOVERED, SceneState.FAILED, SceneState.REJECTED, SceneState.QUARANTINED)
-
-
-class UnknownScene(LookupError):
-    """The ledger has no scene of that number."""
-
-    transient: ClassVar[bool] = False
-
-
-class NotClaimable(RuntimeError):
-    """Another worker holds the scene, or it is finished."""
-
-    transient: ClassVar[bool] = False
-
-
-class ClaimLost(RuntimeError):
-    """The claim's lease ended or another worker holds the scene; stop and leave it to them."""
-
-    transient: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """One delivery by one source, as a watcher saw it."""
-
-    acquisition: str
-    """Stable id of the acquisition."""
-    region: str
-    source: str
-    """Name of the source in the settings."""
-    source_item_id: str
-    platform: str
-    tile: str
-    sensed: datetime
-    """Sensing start, aware."""
-    baseline: str
-    """Processing baseline such as ``05.11``; empty when unknown."""
-    generated: datetime | None
-    """Generation time of the source product, aware."""
-    published: datetime | None
-    """When the source made it available, aware."""
-    source_item: dict[str, Any]
-    """The STAC item, enough to open the scene again."""
-
-    @property
-    def revision(self) -> tuple[str, str]:
-        """Baseline, then generation time in whole seconds (services cut it differently); both order as text."""
-        generated = self.generated.astimezone(UTC).replace(microsecond=0).isoformat() if self.generated else ""
-        return self.baseline, generated
-
-
-DeliveryOutcome = Literal["new", "known", "duplicate", "reprocessing", "outdated"]
-
-
-@dataclass(frozen=True)
-class Discovered:
-    """What the ledger made of one delivery."""
-
-    scene_id: int
-    outcome: DeliveryOutcome
-    """``new``; ``known``: this very item was seen before; ``duplicate``: the same product from elsewhere;
-    ``reprocessing``: a newer revision of a known acquisition, a scene of its own; ``outdated``: an older one, left."""
-    discovery: Discovery
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to work on a scene, until its lease ends."""
-
-    scene_id: int
-    token: str
-    attempt: int
-    """Counted from one."""
-
-
-@dataclass(frozen=True)
-class SceneRow:
-    """One scene of the ledger."""
-
-    id: int
-    acquisition: str
-    region: str
-    source: str
-    source_item_id: str
-    source_item: dict[str, Any]
-    platform: str
-    tile: str
-    sensed: datetime
-    baseline: str
-    generated: datetime | None
-    state: SceneState
-    attempts: int
-    product_revision: str | None
-    item_id: str | None
-    reason: str | None
-    error_class: str | None
-    discovered_at: datetime
-    changed_at: datetime
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of a scene's history."""
-
-    at: datetime
-    before: SceneState | None
-    after: SceneState
-    actor: str
-    why: str | None
+_LONGEST_REASON: Final = 2000
+"""Characters of an error's message that are kept; a server's error page can be megabytes."""
 
 
 class Ledger:
@@ -148,7 +51,7 @@ class Ledger:
         self._max_attempts = max_attempts
 
     def discover(self, discoveries: Iterable[Discovery], *, actor: str) -> list[Discovered]:
-        """Record deliveries; the work is two reads and one write for the whole batch.
+        """Record deliveries; the work is two reads and a few bulk inserts for the whole batch.
 
         Args:
             discoveries: What a watcher saw, in any order, doubles allowed.
@@ -161,93 +64,7 @@ class Ledger:
         if not batch:
             return []
         with self._database.write() as session:
-            line_up(session, Queue.DISCOVERY)
-            known = self._known_scenes(session, batch)
-            seen = self._seen_deliveries(session, batch)
-            return [self._take(session, discovery, known, seen, actor) for discovery in batch]
-
-    def _known_scenes(
-        self, session: Session, batch: Sequence[Discovery]
-    ) -> dict[tuple[str, str], dict[tuple[str, str], SceneRecord]]:
-        pairs = {(d.acquisition, d.region) for d in batch}
-        query = select(SceneRecord).where(tuple_(SceneRecord.acquisition, SceneRecord.region).in_(pairs))
-        known: dict[tuple[str, str], dict[tuple[str, str], SceneRecord]] = {pair: {} for pair in pairs}
-        for record in session.scalars(query):
-            known[record.acquisition, record.region][record.baseline, record.generated_key] = record
-        return known
-
-    def _seen_deliveries(self, session: Session, batch: Sequence[Discovery]) -> set[tuple[int, str, str]]:
-        items = {(d.source, d.source_item_id) for d in batch}
-        query = select(DeliveryRecord.scene_id, DeliveryRecord.source, DeliveryRecord.source_item_id).where(
-            tuple_(DeliveryRecord.source, DeliveryRecord.source_item_id).in_(items)
-        )
-        return {(scene, source, item) for scene, source, item in session.execute(query)}
-
-    def _take(
-        self,
-        session: Session,
-        discovery: Discovery,
-        known: dict[tuple[str, str], dict[tuple[str, str], SceneRecord]],
-        seen: set[tuple[int, str, str]],
-        actor: str,
-    ) -> Discovered:
-        revisions = known[discovery.acquisition, discovery.region]
-        record = revisions.get(discovery.revision)
-        if record is not None:
-            delivery = (record.id, discovery.source, discovery.source_item_id)
-            if delivery in seen:
-                return Discovered(record.id, "known", discovery)
-            self._note_delivery(session, record, discovery, seen)
-            state = SceneState(record.state)
-            why = f"delivered again as {discovery.source_item_id} by {discovery.source}"
-            self._audit(session, record, state, state, actor, why)
-            return Discovered(record.id, "duplicate", discovery)
-        if revisions and discovery.revision < max(revisions):
-            newest = revisions[max(revisions)]
-            return Discovered(newest.id, "outdated", discovery)
-        outcome: DeliveryOutcome = "reprocessing" if revisions else "new"
-        record = self._insert(session, discovery)
-        revisions[discovery.revision] = record
-        self._note_delivery(session, record, discovery, seen)
-        self._audit(session, record, None, SceneState.DISCOVERED, actor, f"{outcome}: {discovery.source_item_id}")
-        return Discovered(record.id, outcome, discovery)
-
-    def _insert(self, session: Session, discovery: Discovery) -> SceneRecord:
-        now = datetime.now(UTC)
-        baseline, generated_key = discovery.revision
-        record = SceneRecord(
-            acquisition=discovery.acquisition,
-            region=discovery.region,
-            baseline=baseline,
-            generated=discovery.generated,
-            generated_key=generated_key,
-            source=discovery.source,
-            source_item_id=discovery.source_item_id,
-            source_item=discovery.source_item,
-            platform=discovery.platform,
-            tile=discovery.tile,
-            sensed=discovery.sensed,
-            upstream_published=discovery.published,
-            state=SceneState.DISCOVERED,
-            discovered_at=now,
-            changed_at=now,
-        )
-        session.add(record)
-        session.flush()
-        return record
-
-    def _note_delivery(
-        self, session: Session, record: SceneRecord, discovery: Discovery, seen: set[tuple[int, str, str]]
-    ) -> None:
-        session.add(
-            DeliveryRecord(
-                scene_id=record.id,
-                source=discovery.source,
-                source_item_id=discovery.source_item_id,
-                seen_at=datetime.now(UTC),
-            )
-        )
-        seen.add((record.id, discovery.source, discovery.source_item_id))
+            return record_deliveries(session, batch, actor)
 
     def claim(self, scene_id: int, *, actor: str, lease: timedelta) -> Claim:
         """Take a scene to work on: one conditional UPDATE decides between workers.
@@ -271,7 +88,7 @@ class Ledger:
             was = SceneState(before.state)
             taken = session.execute(
                 update(SceneRecord)
-                .where(SceneRecord.id == scene_id, or_(SceneRecord.state.in_(_CLAIMABLE), expired))
+                .where(SceneRecord.id == scene_id, or_(SceneRecord.state.in_(CLAIMABLE), expired))
                 .values(
                     state=SceneState.CLAIMED,
                     token=token,
@@ -285,13 +102,13 @@ class Ledger:
                 .execution_options(synchronize_session=False)
             ).scalar_one_or_none()
             if taken is None:
-                raise NotClaimable(f"scene {scene_id} is {was}; it can be claimed when discovered, failed or rejected")
+                raise NotClaimable(scene_id, was)
             if was in HELD:
                 self._audit(session, before, was, SceneState.DISCOVERED, actor, "the lease ended")
                 was = SceneState.DISCOVERED
             check_move(was, SceneState.CLAIMED)
             self._audit(session, before, was, SceneState.CLAIMED, actor, f"attempt {taken}")
-        return Claim(scene_id, token, taken)
+        return Claim(scene_id, token, taken, actor)
 
     def heartbeat(self, claim: Claim, lease: timedelta) -> None:
         """Renew a claim's lease; raises `ClaimLost` when it is gone."""
@@ -336,10 +153,12 @@ class Ledger:
         state = SceneState.FAILED if again else SceneState.QUARANTINED
         pause = min(_FIRST_PAUSE_SECONDS * 4 ** (claim.attempt - 1), _LONGEST_PAUSE_SECONDS)
         pause *= random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, guards nothing
-        why = f"{error_class}: {message}" + (f"; next attempt in {pause:.0f} s" if again else "")
+        said = f"{error_class}: {message}"[:_LONGEST_REASON].replace("\0", "\N{REPLACEMENT CHARACTER}")
+        said = said.encode(errors="replace").decode()
+        why = said + (f"; next attempt in {pause:.0f} s" if again else "")
         with self._database.write() as session:
             self.move(
-                session, claim, state, why=why, reason=f"{error_class}: {message}", error_class=error_class,
+                session, claim, state, why=why, reason=said, error_class=error_class,
                 next_attempt=database_now() + pause,
             )  # fmt: skip
         return state
@@ -368,8 +187,11 @@ class Ledger:
 
     def release_expired(self, *, actor: str) -> list[int]:
         """Return scenes whose lease ended to *discovered*, or quarantine them after too many tries."""
+        query = select(SceneRecord).where(SceneRecord.state.in_(HELD), SceneRecord.lease_until < database_now())
+        with self._database.read() as session:
+            if session.scalars(query.limit(1)).first() is None:
+                return []  # the usual case takes no write lock
         with self._database.write() as session:
-            query = select(SceneRecord).where(SceneRecord.state.in_(HELD), SceneRecord.lease_until < database_now())
             released = []
             # Locked: between this look and the change nobody can claim the scene anew and lose it again.
             for record in session.scalars(query.with_for_update(skip_locked=True)):
@@ -457,7 +279,7 @@ class Ledger:
         ends = {} if after in HELD else {"token": None, "lease_until": None}
         self._held(session, claim, state=after, changed_at=datetime.now(UTC), **ends, **changes)
         check_move(before, after)
-        self._audit(session, record, before, after, f"claim {claim.token[:8]}", why)
+        self._audit(session, record, before, after, f"{claim.actor} (claim {claim.token[:8]})", why)
 
     def _held(self, session: Session, claim: Claim, **values: Any) -> None:
         """Change a scene on the condition that the claim still holds it."""
@@ -497,6 +319,7 @@ class Ledger:
 
 
 def _row(record: SceneRecord) -> SceneRow:
-    names = SceneRow.__dataclass_fields__
-    values = {name: getattr(record, name) for name in names}
-    return SceneRow(**{**values, "state": SceneState(record.state)})
+    state = SceneState(record.state)
+    pause_ends = datetime.fromtimestamp(record.next_attempt, UTC) if state is SceneState.FAILED else None
+    values = {name: getattr(record, name) for name in SceneRow.__dataclass_fields__}
+    return SceneRow(**{**values, "state": state, "next_attempt": pause_ends})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,31 +31,45 @@ class SceneState(StrEnum):
 
 
 _S = SceneState
-_ENDS: Final = (_S.REJECTED, _S.FAILED, _S.QUARANTINED, _S.SUPERSEDED)
-"""How work on a scene can end without a product."""
+_STOPPED: Final = "its lease ended (the worker died or lost the database), or the worker was asked to stop"
+_GATE: Final = "a gate refused it, with the measured value and the limit"
+_MAY_GO: Final = "an error that may pass; it is due again after a pause that grows with every attempt"
+_REPEATS: Final = "an error that repeats for ever, or the last of its attempts"
+_REPLACED: Final = "a newer processing of the same acquisition was published"
+_ENDS: Final = {
+    # How work on a scene can end without a product.
+    _S.REJECTED: _GATE,
+    _S.FAILED: _MAY_GO,
+    _S.QUARANTINED: _REPEATS,
+    _S.SUPERSEDED: _REPLACED,
+    _S.DISCOVERED: _STOPPED,
+}
 
-MOVES: Final[Mapping[SceneState, frozenset[SceneState]]] = MappingProxyType(
+MOVES: Final[Mapping[SceneState, Mapping[SceneState, str]]] = MappingProxyType(
     {
-        _S.DISCOVERED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),
-        _S.CLAIMED: frozenset({_S.PROCESSING, *_ENDS, _S.DISCOVERED}),
-        _S.PROCESSING: frozenset({_S.PUBLISHED, *_ENDS, _S.DISCOVERED}),
-        _S.FAILED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),
-        _S.PUBLISHED: frozenset({_S.SUPERSEDED}),
-        _S.REJECTED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),
-        _S.QUARANTINED: frozenset({_S.CLAIMED, _S.SUPERSEDED}),
-        _S.SUPERSEDED: frozenset(),
+        _S.DISCOVERED: {_S.CLAIMED: "a worker takes it", _S.SUPERSEDED: _REPLACED},
+        _S.CLAIMED: {_S.PROCESSING: "the worker knows what it will produce and begins", **_ENDS},
+        _S.PROCESSING: {_S.PUBLISHED: "everybody sees the product", **_ENDS},
+        _S.FAILED: {_S.CLAIMED: "its pause is over, or someone asks for it", _S.SUPERSEDED: _REPLACED},
+        _S.REJECTED: {_S.CLAIMED: "someone asks for it again, with other limits", _S.SUPERSEDED: _REPLACED},
+        _S.QUARANTINED: {_S.CLAIMED: "someone asks for it again, the cause removed", _S.SUPERSEDED: _REPLACED},
+        _S.PUBLISHED: {_S.SUPERSEDED: _REPLACED},
+        _S.SUPERSEDED: {},
     }
 )
-"""From each state, the states that may follow. Rejected and quarantined scenes can be claimed again by hand."""
+"""From each state the states that may follow, and when."""
 
 HELD: Final = frozenset({_S.CLAIMED, _S.PROCESSING})
 """States in which one worker holds the scene by a lease."""
+
+CLAIMABLE: Final = frozenset(state for state, moves in MOVES.items() if _S.CLAIMED in moves)
+"""States from which a worker may take a scene: discovered and failed ones by themselves, the others by hand."""
 
 
 class IllegalMove(RuntimeError):
     """A move that the table does not have: a defect in the caller, never a matter of timing."""
 
-    transient = False
+    transient: ClassVar[bool] = False
 
 
 def check_move(before: SceneState, after: SceneState) -> None:

@@ -95,7 +95,7 @@ class SceneRecord(Base):
 
 
 class DeliveryRecord(Base):
-    """Every item of every source that was ever taken for a scene; a second one is a duplicate, never a second scene."""
+    """Every item of every source that was ever seen of a scene; a second one is a duplicate, never a second scene."""
 
     __tablename__ = "deliveries"
     __table_args__ = (UniqueConstraint("source", "source_item_id", "scene_id", name="uq_delivery"),)
@@ -104,6 +104,8 @@ class DeliveryRecord(Base):
     scene_id: Mapped[int] = mapped_column(_BIG, ForeignKey("scenes.id"), index=True)
     source: Mapped[str] = mapped_column(String(64))
     source_item_id: Mapped[str] = mapped_column(String(256))
+    outcome: Mapped[str] = mapped_column(String(16))
+    """What the ledger made of it: new, reprocessing, duplicate or outdated."""
     seen_at: Mapped[datetime]
 
 

@@ -91,6 +91,7 @@ def upgrade() -> None:
         sa.Column("scene_id", BIG, nullable=False),
         sa.Column("source", sa.String(length=64), nullable=False),
         sa.Column("source_item_id", sa.String(length=256), nullable=False),
+        sa.Column("outcome", sa.String(length=16), nullable=False),
         sa.Column("seen_at", UTC_TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["scene_id"],

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
@@ -9,7 +10,8 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import event, text
 
-from catalog.ledger import ClaimLost, NotClaimable, SceneState, UnknownScene
+from catalog.ledger import ClaimLost, Ledger, NotClaimable, SceneState, UnknownScene
+from catalog.session import connect, migrate
 from catalog.states import IllegalMove
 from tests.unit.catalog.products import HOUR, SENSED, discovery, take
 
@@ -367,3 +369,81 @@ def test_watermarks_set_at_once_end_at_the_newest(ledger):
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(mark, range(6)))
     assert ledger.watermark("s", "r") == SENSED + 5 * HOUR
+
+
+def test_every_delivery_leaves_one_trace_and_only_one(ledger, database):
+    batch = [
+        discovery(),
+        discovery(source="cdse"),
+        discovery(baseline="05.11", source_item_id="newer"),
+        discovery(baseline="04.00", source_item_id="older"),
+    ]
+    for _ in range(3):
+        ledger.discover(batch, actor="watch")
+    assert [outcome for _, outcome in found(ledger, *batch)] == ["known"] * 4
+    with database.read() as session:
+        rows = session.execute(text("SELECT source_item_id, outcome FROM deliveries ORDER BY id")).all()
+    first = batch[0].source_item_id
+    assert [tuple(row) for row in rows] == [
+        (first, "new"), (first, "duplicate"), ("newer", "reprocessing"), ("older", "outdated"),
+    ]  # fmt: skip
+    newest = max(row.id for row in ledger.scenes())
+    last = ledger.history(newest)[-1]
+    assert (last.before, last.after) == (S.DISCOVERED, S.DISCOVERED)
+    assert "04.00" in last.why
+    assert "older by earth-search" in last.why
+
+
+def test_an_outdated_delivery_stays_known_when_the_scene_is_processed_anew(ledger):
+    older = discovery(baseline="04.00", source_item_id="older")
+    found(ledger, discovery(), older, discovery(baseline="05.11", source_item_id="newer"))
+    assert [outcome for _, outcome in found(ledger, older)] == ["known"]
+
+
+def test_a_provider_that_replaces_an_item_in_place_is_noticed(ledger):
+    scene_id = one_scene(ledger)
+    ((other, outcome),) = found(ledger, discovery(baseline="05.11"))
+    assert (outcome, other != scene_id) == ("reprocessing", True)
+
+
+def test_who_worked_stands_in_every_line(ledger):
+    scene_id = one_scene(ledger)
+    claim = ledger.claim(scene_id, actor="run brave-otter", lease=HOUR)
+    ledger.begin(claim, "r1")
+    ledger.reject(claim, gate="cloud", reason="many")
+    assert all("brave-otter" in step.actor for step in ledger.history(scene_id)[1:])
+
+
+def test_a_refused_claim_says_in_which_state_the_scene_is(ledger):
+    scene_id = one_scene(ledger)
+    take(ledger, scene_id)
+    with pytest.raises(NotClaimable) as error:
+        ledger.claim(scene_id, actor="b", lease=HOUR)
+    assert (error.value.scene_id, error.value.state) == (scene_id, S.PROCESSING)
+
+
+def test_a_failed_scene_says_when_it_is_due_again(ledger):
+    scene_id = one_scene(ledger)
+    assert ledger.scene(scene_id).next_attempt is None
+    ledger.fail(take(ledger, scene_id), error_class="Timeout", message="m", transient=True)
+    pause = ledger.scene(scene_id).next_attempt - datetime.now(UTC)
+    assert 40 < pause.total_seconds() < 80
+
+
+@pytest.mark.parametrize("message", ["zero \0 inside", "half \ud800 a character", "long " * 100_000])
+def test_any_message_of_an_error_can_be_recorded(ledger, message):
+    scene_id = one_scene(ledger)
+    ledger.fail(take(ledger, scene_id), error_class="Odd", message=message, transient=False)
+    reason = ledger.scene(scene_id).reason
+    assert reason.startswith(f"Odd: {message[:4]}")
+    assert len(reason) <= 2000
+
+
+def test_looking_for_due_scenes_waits_for_no_writer(tmp_path):
+    """Status pages ask often; only an ended lease is a reason to write. (PostgreSQL's readers never wait.)"""
+    url = f"sqlite:///{tmp_path / 'busy.sqlite'}"
+    migrate(url)
+    with closing(connect(url, busy_seconds=0.5)) as database:
+        one_scene(Ledger(database))
+        with database.write():
+            assert len(Ledger(database).due()) == 1

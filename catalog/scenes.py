@@ -1,0 +1,130 @@
+"""What the ledger is told and what it tells, as plain values, and what can go wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from catalog.states import SceneState
+
+
+class UnknownScene(LookupError):
+    """The ledger has no scene of that number."""
+
+    transient: ClassVar[bool] = False
+
+
+class NotClaimable(RuntimeError):
+    """Another worker holds the scene, or it is finished."""
+
+    transient: ClassVar[bool] = False
+
+    def __init__(self, scene_id: int, state: SceneState) -> None:
+        super().__init__(
+            f"scene {scene_id} is {state}; it can be claimed when discovered, failed, rejected or quarantined, or when "
+            "the lease of its worker has ended"
+        )
+        self.scene_id = scene_id
+        self.state = state
+
+
+class ClaimLost(RuntimeError):
+    """The claim's lease ended or another worker holds the scene; stop and leave it to them."""
+
+    transient: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """One delivery by one source, as a watcher saw it."""
+
+    acquisition: str
+    """Stable id of the acquisition."""
+    region: str
+    source: str
+    """Name of the source in the settings."""
+    source_item_id: str
+    platform: str
+    tile: str
+    sensed: datetime
+    """Sensing start, aware."""
+    baseline: str
+    """Processing baseline such as ``05.11``; empty when unknown."""
+    generated: datetime | None
+    """Generation time of the source product, aware."""
+    published: datetime | None
+    """When the source made it available, aware."""
+    source_item: dict[str, Any]
+    """The STAC item, enough to open the scene again."""
+
+    @property
+    def revision(self) -> tuple[str, str]:
+        """Baseline, then generation time in whole seconds (services cut it differently); both order as text."""
+        generated = self.generated.astimezone(UTC).replace(microsecond=0).isoformat() if self.generated else ""
+        return self.baseline, generated
+
+
+DeliveryOutcome = Literal["new", "known", "duplicate", "reprocessing", "outdated"]
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What the ledger made of one delivery."""
+
+    scene_id: int
+    outcome: DeliveryOutcome
+    """``new``; ``known``: this very item was seen before; ``duplicate``: the same product from elsewhere;
+    ``reprocessing``: a newer revision of a known acquisition, a scene of its own; ``outdated``: an older one, left."""
+    discovery: Discovery
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a scene, until its lease ends."""
+
+    scene_id: int
+    token: str
+    attempt: int
+    """Counted from one."""
+    actor: str
+    """Who works, for the audit trail."""
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    """One scene of the ledger."""
+
+    id: int
+    acquisition: str
+    region: str
+    source: str
+    source_item_id: str
+    source_item: dict[str, Any]
+    platform: str
+    tile: str
+    sensed: datetime
+    baseline: str
+    generated: datetime | None
+    state: SceneState
+    attempts: int
+    next_attempt: datetime | None
+    """When a failed scene is due again; None in every other state."""
+    product_revision: str | None
+    item_id: str | None
+    reason: str | None
+    error_class: str | None
+    discovered_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a scene's history."""
+
+    at: datetime
+    before: SceneState | None
+    after: SceneState
+    actor: str
+    why: str | None
