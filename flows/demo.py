@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from rich.console import Console
 from rich.table import Table
 
 from flows import services
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefect.client.schemas.objects import FlowRun
-    from rich.console import Console
 
     from catalog.ledger import SceneRow
     from flows.assembly import Assembly
@@ -150,7 +150,8 @@ def _report(settings: Settings, running: services.Services, console: Console, *,
             )
             if item:
                 previews.append(item["assets"]["preview"]["href"])
-    console.print(table, width=max(console.width, _TABLE_WIDTH), soft_wrap=True)
+    wide = console if console.is_terminal else Console(width=_TABLE_WIDTH, markup=False, highlight=False)
+    wide.print(table)
     console.print("previews:" if previews else "")
     for preview in previews:
         console.print(f"  {preview.removeprefix('file://')}", soft_wrap=True)

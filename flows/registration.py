@@ -137,15 +137,21 @@ def _header(assembly: Assembly, record: ProductRecord, quality: Mapping[str, flo
         f"re-simulation RMSE {quality['resimulation_rmse']:.4f}, within noise {quality['within_noise_fraction']:.1%}, "
         f"mean 1-sigma {quality['mean_uncertainty']:.3f}, out of domain {quality['out_of_domain_fraction']:.1%}"
     )
-    reasons = f" ({'; '.join(graded.reasons)})" if graded.reasons else ""
+    reasons = f" ({'; '.join(graded.reasons)})".replace("_", " ") if graded.reasons else ""
     return PreviewHeader(
         title=f"{key.tile}  {key.sensed:%Y-%m-%d %H:%M} UTC  {record.region.title or record.region.id}",
         lines=(
-            f"{key.platform.capitalize()}, {key.id}, model {card.name} {card.version}",
+            f"{_satellite(key.platform)}, {key.id}, model {card.name} {card.version}",
             f"grade {graded.letter}{reasons}",
             figures,
         ),
     )
+
+
+def _satellite(platform: str) -> str:
+    """Write ``sentinel-2a`` as people do: Sentinel-2A."""
+    name, _, number = platform.partition("-")
+    return f"{name.capitalize()}-{number.upper()}"
 
 
 def _report(
