@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog.assets import ASSET_KINDS, COG
 from catalog.bands import hsi_bands, raster_fields
-from catalog.items import EXTENSIONS, PREFIX
-from model.bands import CENTRE_NM, CHANNELS, PLATFORMS
+from catalog.items import COPERNICUS_NOTICE, EXTENSIONS, PREFIX
+from model.bands import CENTRE_NM, CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _RENDER: Final = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 _SCIENTIFIC: Final = "https://stac-extensions.github.io/scientific/v1.0.0/schema.json"
 _ITEM_ONLY: Final = ("file/", "product/", "version/", "mgrs/", "grid/", "sat/", "view/", "processing/", "projection/")
+
+_LISTED: Final = ("platform", "grid:code", PREFIX + "model", PREFIX + "region", PREFIX + "grade")
+"""Properties whose values the summaries list."""
+
+_RANGED: Final = (PREFIX, "eo:cloud_cover")
+"""Beginnings of properties whose numbers the summaries give as ranges."""
 
 DESCRIPTION: Final = """\
 Hyperspectral surface reflectance **estimated** from Sentinel-2 L2A: 172 channels, 462-2398 nm, 10 m, with calibrated
@@ -58,29 +64,41 @@ def build_collection(settings: Settings, card: ModelCard) -> dict[str, Any]:
             {"name": settings.provider_name, "roles": ["producer", "processor", "host"]},
         ],
         "extent": {"spatial": {"bbox": [[-180.0, -90.0, 180.0, 90.0]]}, "temporal": {"interval": [[None, None]]}},
+        "sci:citation": f"{settings.provider_name}: ExplainS2A hyperspectral reflectance estimated from Sentinel-2, "
+        f"model {card.name} {card.version}. Contains modified Copernicus Sentinel data.",
         "sci:publications": [
             {"citation": "ExplainS2A: explainable spectral-spatial duality model, arXiv:2604.19007, 2026 (the method)"}
         ],
         "summaries": {
-            "platform": list(PLATFORMS),
+            "constellation": ["sentinel-2"],
             "instruments": ["msi"],
             "gsd": [10, 20, 60],
-            PREFIX + "model": [f"{card.name} {card.version}"],
             PREFIX + "wavelength_range_nm": {"minimum": float(CENTRE_NM.min()), "maximum": float(CENTRE_NM.max())},
+        },
+        PREFIX + "licences": {
+            "software": "Apache-2.0",
+            "weights": card.licence,
+            "products": "Copernicus Sentinel Data Legal Notice: free, full and open; the notice is to be kept",
         },
         PREFIX + "limits": list(card.limits),
         PREFIX + "reliability": _reliability(card),
         "item_assets": _item_assets(),
         "renders": _renders(),
         "links": [
-            {
-                "rel": "license",
-                "href": "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
-                "title": "Copernicus Sentinel data: free, full and open; the notice is to be kept",
-            },
+            COPERNICUS_NOTICE,
             {"rel": "cite-as", "href": "https://arxiv.org/abs/2604.19007", "title": "the method"},
         ],
     }
+
+
+def renew(collection: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the collection as today's software and model write it, with what earlier publications brought together.
+
+    Args:
+        collection: From `build_collection`.
+        stored: The same collection as it stands in the database.
+    """
+    return {**collection, "extent": stored["extent"], "summaries": {**stored["summaries"], **collection["summaries"]}}
 
 
 def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,16 +111,11 @@ def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]
     extent = widen_extent(collection, item)
     times = extent["temporal"]["interval"][0]
     years = f"{times[0][:4]}-{times[1][:4]}" if times[0][:4] != times[1][:4] else times[0][:4]
-    summaries = dict(collection["summaries"])
-    for name in ("platform", "grid:code"):
-        summaries[name] = sorted({*(summaries.get(name) or ()), item["properties"][name]})
-    grade = PREFIX + "grade"
-    summaries[grade] = sorted({*(summaries.get(grade) or ()), item["properties"][grade]})
     return {
         **collection,
         "description": DESCRIPTION.format(years=years),
         "extent": extent,
-        "summaries": summaries,
+        "summaries": _widen_summaries(collection["summaries"], item["properties"]),
         "updated": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
 
@@ -125,6 +138,18 @@ def widen_extent(collection: Mapping[str, Any], item: Mapping[str, Any]) -> dict
         # As times, not as text: ``21Z`` sorts behind ``21.024Z``.
         times = [min(temporal[0], moment, key=_moment), max(temporal[1], moment, key=_moment)]
     return {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}}
+
+
+def _widen_summaries(summaries: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Add an item's names to the lists and its numbers to the ranges of the summaries."""
+    wider = dict(summaries)
+    for name in _LISTED:
+        wider[name] = sorted({*(summaries.get(name) or ()), properties[name]})
+    for name, value in properties.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and name.startswith(_RANGED):
+            known = summaries.get(name, {"minimum": value, "maximum": value})
+            wider[name] = {"minimum": min(known["minimum"], value), "maximum": max(known["maximum"], value)}
+    return wider
 
 
 def _moment(text: str) -> datetime:

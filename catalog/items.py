@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog.assets import ASSET_KINDS
-from catalog.bands import layer_bands, raster_fields
+from catalog.bands import hsi_bands, layer_bands, raster_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +31,13 @@ EXTENSIONS: Final = tuple(
 
 _VIEW: Final = _SCHEMA.format("view/v1.1.0")
 """Its schema wants one of its fields: declared where the source tells the sun's angle."""
+
+COPERNICUS_NOTICE: Final = {
+    "rel": "license",
+    "href": "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
+    "title": "Copernicus Sentinel data: free, full and open; the notice is to be kept",
+}
+"""Link that every product and the collection carry."""
 
 _SATELLITES: Final = {
     # COSPAR ids: ESA, Sentinel-2 mission pages
@@ -121,8 +127,7 @@ def build_item(product: Product) -> dict[str, Any]:
         product: What is known of it.
 
     Returns:
-        The item without the 172 bands of ``hsi`` (`hydrate` adds them) and without a server's links; its version is set
-        when it is published.
+        The whole item with all its bands, without a server's links; its version is set when it is published.
     """
     properties = _properties(product)
     return {
@@ -180,6 +185,7 @@ def _properties(product: Product) -> dict[str, Any]:
         "region": product.region,
         "acquisition": product.acquisition,
         "product_revision": product.product_revision,
+        "model": product.model_id,
         "source": product.source,
         "source_item": product.source_item_id,
         "source_baseline": product.source_baseline,
@@ -194,12 +200,13 @@ def _properties(product: Product) -> dict[str, Any]:
 
 def _links(product: Product) -> list[dict[str, Any]]:
     links = [
+        COPERNICUS_NOTICE,
         {
             "rel": "derived_from",
             "href": f"../../{MODEL_COLLECTION}/items/{product.model_id}",
             "type": "application/geo+json",
             "title": "the model that made it",
-        }
+        },
     ]
     if product.source_href:
         source = {"rel": "derived_from", "href": product.source_href, "title": f"source {product.source_item_id}"}
@@ -224,7 +231,9 @@ def _asset(file: AssetFile) -> dict[str, Any]:
             asset["proj:transform"] = list(file.transform)
         if file.gsd is not None:
             asset["gsd"] = file.gsd
-    if file.layers and file.key != "hsi":
+    if file.key == "hsi":
+        asset["bands"] = hsi_bands()
+    elif file.layers:
         asset["bands"] = layer_bands(file.layers)
     return asset
 
@@ -232,23 +241,6 @@ def _asset(file: AssetFile) -> dict[str, Any]:
 def multihash(sha256: str) -> str:
     """Return a SHA-256 as the multihash of STAC's file extension: ``12`` (SHA-256), ``20`` (32 bytes), digest."""
     return f"1220{sha256}"
-
-
-def hydrate(item: Mapping[str, Any], collection: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the band list of ``hsi`` back from the collection's ``item_assets``.
-
-    Args:
-        item: An item as stored.
-        collection: Its collection.
-
-    Returns:
-        A new item; the arguments are left alone.
-    """
-    whole: dict[str, Any] = copy.copy(dict(item))
-    bands = collection.get("item_assets", {}).get("hsi", {}).get("bands")
-    if bands and "hsi" in whole["assets"]:
-        whole["assets"] = {**whole["assets"], "hsi": {**whole["assets"]["hsi"], "bands": bands}}
-    return whole
 
 
 def _position(asset: AssetFile) -> int:

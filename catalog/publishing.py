@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
-from catalog.collection import widen, widen_extent
+from catalog.collection import renew, widen, widen_extent
 from catalog.dialects import Queue, line_up
+from catalog.hydration import hydrated
 from catalog.items import PREFIX
 from catalog.ledger import SceneState
 from catalog.states import check_move
@@ -20,10 +20,10 @@ from catalog.tables import (
     ChangeRecord,
     CollectionRecord,
     ItemRecord,
-    ItemVersionRecord,
     SceneRecord,
     TransitionRecord,
 )
+from catalog.versions import next_version, store_latest, store_version, versioned, visible_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,12 +44,6 @@ class RevisionMissing(ValueError):
     transient: ClassVar[bool] = False
 
 
-class RevisionPublished(RuntimeError):
-    """This very product was published before; there is nothing to do."""
-
-    transient: ClassVar[bool] = False
-
-
 class NewerPublished(RuntimeError):
     """A newer source revision of the same acquisition was published meanwhile; this one is not needed any more."""
 
@@ -64,6 +58,8 @@ class Published:
     version: int
     superseded: tuple[int, ...]
     """Scenes of older revisions that this one replaced."""
+    repeated: bool = False
+    """This very product was visible already: nothing was changed."""
 
 
 def publish(
@@ -79,12 +75,15 @@ def publish(
 ) -> Published:
     """Make a product visible: item, version, files, ledger, collection and change feed, together or not at all.
 
+    A worker that does not know whether its commit arrived (the connection broke) may simply publish again.
+
     Args:
         database: Where.
         ledger: Moves the scene.
         claim: The worker's claim; without it nothing happens.
         item: From `catalog.items.build_item`.
-        collection: The collection as it is before its first item; used when the database has none of that id.
+        collection: The collection as it is before its first item; what it says replaces what the database has, except
+            for what publications brought together: extent and summaries.
         model_item: The model's own item; stored when new.
         model_collection: Its collection; stored when new.
         on_stage: Called when all is written and nothing is committed.
@@ -102,6 +101,9 @@ def publish(
     with database.write() as session:
         # One after the other: extents grow without loss, and sequence numbers of the feed appear in their order.
         line_up(session, Queue.PUBLICATION)
+        again = visible_version(session, item, revision, claim.scene_id)
+        if again is not None:
+            return Published(item["id"], again, (), repeated=True)
         ledger.move(
             session,
             claim,
@@ -114,11 +116,11 @@ def publish(
         _register_model(session, model_item, model_collection)
         stored = _collection(session, collection)
         _refuse_older(session, scene)
-        version = _next_version(session, item, revision)
-        body = _versioned(item, version)
-        _store_version(session, body, version, revision, scene.id)
+        version = next_version(session, item, revision)
+        body = versioned(item, version)
+        store_version(session, body, version, revision, scene.id)
         superseded = _supersede(session, scene, item["id"])
-        stored.body = widen(stored.body, body)
+        stored.body = widen(renew(collection, stored.body), body)
         session.add(
             ChangeRecord(
                 at=datetime.now(UTC),
@@ -145,16 +147,16 @@ def published_hrefs(database: Database, hrefs: Sequence[str]) -> set[str]:
 
 
 def published_item(database: Database, collection: str, item_id: str) -> dict[str, Any] | None:
-    """Return the latest version of an item as stored, or None."""
+    """Return the latest version of an item, or None."""
     with database.read() as session:
         record = session.get(ItemRecord, (collection, item_id))
-        return record.body if record else None
+        return hydrated(session, [record.body])[0] if record else None
 
 
 def _register_model(session: Session, item: Mapping[str, Any], collection: Mapping[str, Any]) -> None:
     stored = _collection(session, collection)
     if session.get(ItemRecord, (collection["id"], item["id"])) is None:
-        session.add(_item_record(item, 1, item["properties"][PREFIX + "digest"][:32], scene_id=None))
+        store_latest(session, item, 1, item["properties"][PREFIX + "digest"][:32], scene_id=None)
         stored.body = {**stored.body, "extent": widen_extent(stored.body, item)}
 
 
@@ -179,67 +181,6 @@ def _refuse_older(session: Session, scene: SceneRecord) -> None:
     newer = [tuple(row) for row in session.execute(query) if tuple(row) > mine]
     if newer:
         raise NewerPublished(f"scene {scene.id} has revision {mine}; {max(newer)} is published already")
-
-
-def _next_version(session: Session, item: Mapping[str, Any], revision: str) -> int:
-    """Return the version this publication gets: the same product revision published again keeps its own."""
-    same = (ItemVersionRecord.collection == item["collection"], ItemVersionRecord.id == item["id"])
-    query = select(ItemVersionRecord.version).where(*same, ItemVersionRecord.product_revision == revision)
-    again = session.scalars(query).one_or_none()
-    if again is not None:
-        raise RevisionPublished(f"product revision {revision} of {item['id']} is version {again} already")
-    return (session.scalar(select(func.max(ItemVersionRecord.version)).where(*same)) or 0) + 1
-
-
-def _versioned(item: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """Return the item with its version and the link to the one before."""
-    links = [link for link in item["links"] if link["rel"] != "predecessor-version"]
-    if version > 1:
-        before = f"./{item['id']}/versions/{version - 1}"
-        links.append({"rel": "predecessor-version", "href": before, "type": "application/geo+json"})
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    properties = {**item["properties"], "version": str(version), "updated": now}
-    return {**item, "properties": properties, "links": links}
-
-
-def _store_version(session: Session, item: dict[str, Any], version: int, revision: str, scene_id: int) -> None:
-    before = session.get(ItemRecord, (item["collection"], item["id"]))
-    if before is not None:
-        session.delete(before)
-        session.flush()
-    session.add(_item_record(item, version, revision, scene_id))
-    session.add(
-        ItemVersionRecord(
-            collection=item["collection"],
-            id=item["id"],
-            version=version,
-            product_revision=revision,
-            scene_id=scene_id,
-            published_at=datetime.now(UTC),
-            body=item,
-        )
-    )
-    session.add_all(
-        AssetRecord(href=asset["href"], collection=item["collection"], item_id=item["id"], version=version)
-        for asset in item["assets"].values()
-    )
-
-
-def _item_record(item: Mapping[str, Any], version: int, revision: str, scene_id: int | None) -> ItemRecord:
-    west, south, east, north = item["bbox"]
-    return ItemRecord(
-        collection=item["collection"],
-        id=item["id"],
-        datetime=datetime.fromisoformat(item["properties"]["datetime"]),
-        west=west,
-        south=south,
-        east=east,
-        north=north,
-        version=version,
-        product_revision=revision,
-        scene_id=scene_id,
-        body=json.loads(json.dumps(item, allow_nan=False)),
-    )
 
 
 def _supersede(session: Session, scene: SceneRecord, item_id: str) -> tuple[int, ...]:

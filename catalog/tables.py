@@ -52,7 +52,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: _JSON, datetime: UtcDateTime()}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: _JSON, list[Any]: _JSON, datetime: UtcDateTime()}
 
 
 class SceneRecord(Base):
@@ -142,6 +142,15 @@ class CollectionRecord(Base):
     body: Mapped[dict[str, Any]]
 
 
+class BandTableRecord(Base):
+    """One list of bands or bits, kept once for all the items that have it."""
+
+    __tablename__ = "band_tables"
+
+    digest: Mapped[str] = mapped_column(String(32), primary_key=True)
+    body: Mapped[list[Any]]
+
+
 class ItemRecord(Base):
     """The latest version of an item; what searches return."""
 
@@ -162,7 +171,7 @@ class ItemRecord(Base):
     product_revision: Mapped[str] = mapped_column(String(32))
     scene_id: Mapped[int | None] = mapped_column(_BIG, ForeignKey("scenes.id"))
     body: Mapped[dict[str, Any]]
-    """The item without its band lists; `catalog.items.hydrate` puts them back."""
+    """The item without its band lists; `catalog.hydration` puts them back."""
 
 
 class ItemVersionRecord(Base):

@@ -13,7 +13,6 @@ from stac_fastapi.types.stac import Collections
 
 from catalog.api.links import JSON, link, linked_collection, linked_item, page_links
 from catalog.api.parameters import read_query
-from catalog.items import hydrate
 from catalog.search.items import Query, collections, search_items
 from catalog.versions import item_version
 
@@ -44,19 +43,19 @@ class CatalogClient(BaseCoreClient):
 
     def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Item:
         """Return the latest version of one item, or 404."""
-        stored = self._collection(collection_id)
+        self._collection(collection_id)
         page = search_items(self.database, Query(collections=[collection_id], ids=[item_id], limit=1))
         if not page.items:
             raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r}")
-        return cast("Item", linked_item(hydrate(page.items[0], stored), get_base_url(kwargs["request"])))
+        return cast("Item", linked_item(page.items[0], get_base_url(kwargs["request"])))
 
     def get_version(self, collection_id: str, item_id: str, version: int, request: Request) -> dict[str, Any]:
         """Return one version of one item, or 404."""
-        stored = self._collection(collection_id)
+        self._collection(collection_id)
         found = item_version(self.database, collection_id, item_id, version)
         if found is None:
             raise NotFoundError(f"item {item_id!r} of collection {collection_id!r} has no version {version}")
-        return linked_item(hydrate(found, stored), get_base_url(request), version=version)
+        return linked_item(found, get_base_url(request), version=version)
 
     def item_collection(
         self,
@@ -102,8 +101,7 @@ class CatalogClient(BaseCoreClient):
 
     def _answer(self, query: Query, request: Request, body: dict[str, Any] | None) -> ItemCollection:
         page = search_items(self.database, query)
-        base, stored = get_base_url(request), collections(self.database)
-        features = [linked_item(hydrate(item, stored[item["collection"]]), base) for item in page.items]
+        features = [linked_item(item, get_base_url(request)) for item in page.items]
         answer: dict[str, Any] = {
             "type": "FeatureCollection",
             "features": features,

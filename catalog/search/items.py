@@ -9,6 +9,7 @@ import shapely
 from shapely.geometry import box, shape
 from sqlalchemy import and_, func, or_, select
 
+from catalog.hydration import hydrated
 from catalog.items import MODEL_COLLECTION
 from catalog.search.errors import InvalidSearch
 from catalog.search.keyset import Place
@@ -49,7 +50,7 @@ class Page:
     """One page of results."""
 
     items: list[dict[str, Any]]
-    """As stored."""
+    """Whole, as they were published."""
     next: Place | None
     """Where the next page begins; None on the last."""
     matched: int | None
@@ -121,9 +122,10 @@ def search_items(database: Database, query: Query) -> Page:
         matched = None
         if query.area is None:
             matched = session.scalar(select(func.count()).select_from(ItemRecord).where(*conditions))
-    page, more = found[: query.limit], len(found) > query.limit
+        page, more = found[: query.limit], len(found) > query.limit
+        items = hydrated(session, [record.body for record in page])
     last = Place(page[-1].datetime, page[-1].collection, page[-1].id) if more else None
-    return Page([record.body for record in page], last, matched)
+    return Page(items, last, matched)
 
 
 def collections(database: Database) -> dict[str, dict[str, Any]]:

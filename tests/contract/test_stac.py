@@ -8,7 +8,7 @@ import pytest
 from catalog.api.client import linked_collection, linked_item
 from catalog.assets import ASSET_KINDS, COG, QUALITY_BITS
 from catalog.collection import build_collection, widen
-from catalog.items import hydrate
+from catalog.hydration import dehydrate, hydrate
 from catalog.model_item import build_model_collection, build_model_item
 from model.bands import CHANNELS
 from tests.contract.stac_schemas import problems, require_schemas
@@ -24,14 +24,14 @@ def collection(tmp_path):
 def published(collection):
     """The collection as the first publication leaves it, and that item as it is served."""
     item = products.item()
-    return widen(collection, item), hydrate(item, collection)
+    return widen(collection, item), item
 
 
 BASE = "https://catalog.example.org/"
 
 
-def served(item, collection):
-    return linked_item(hydrate(item, collection), BASE)
+def served(item, _collection):
+    return linked_item(item, BASE)
 
 
 def item_of_a_taciturn_source():
@@ -100,12 +100,16 @@ def test_the_spectrum_has_172_bands_with_wavelengths_in_micrometres(published):
         assert 0.005 < band["eo:full_width_half_max"] < 0.02
 
 
-def test_stored_items_leave_the_bands_to_the_collection(collection):
-    stored = products.item()
-    assert "bands" not in stored["assets"]["hsi"]
-    before = json.dumps(stored)
-    hydrate(stored, collection)
-    assert json.dumps(stored) == before
+def test_stored_items_are_free_of_bands_and_read_back_as_they_were():
+    item = products.item()
+    before = json.dumps(item)
+    stored, tables = dehydrate(item)
+    assert json.dumps(hydrate(stored, tables)) == json.dumps(item) == before
+    for asset in stored["assets"].values():
+        assert not isinstance(asset.get("bands"), list)
+        assert not isinstance(asset.get("classification:bitfields"), list)
+    assert len(json.dumps(stored)) < len(before) / 3
+    assert dehydrate(products.item("another", "r2"))[1] == tables, "lists are shared between items"
 
 
 def test_every_raster_asset_says_how_its_numbers_decode(published):
@@ -152,6 +156,27 @@ def test_extents_and_summaries_grow_with_the_items(collection):
     assert "[2021-2024]" in far["description"]
     assert far["summaries"]["explains2a:grade"] == ["B", "C"]
     assert widen(far, products.item(bbox=(179.0, 0.0, -179.0, 1.0)))["extent"]["spatial"]["bbox"][0][::2] == [-180, 180]
+
+
+def test_summaries_list_the_names_and_range_the_numbers_of_the_items(collection):
+    quality = {"valid_fraction": 0.98, "resimulation_rmse": 0.002}
+    first = widen(collection, products.item(quality=quality, cloud_cover=None))
+    both = widen(first, products.item(quality=quality | {"resimulation_rmse": 0.005}, platform="sentinel-2b"))
+    summaries = both["summaries"]
+    assert summaries["platform"] == ["sentinel-2a", "sentinel-2b"]
+    assert summaries["explains2a:model"] == [products.product().model_id]
+    assert summaries["explains2a:resimulation_rmse"] == {"minimum": 0.002, "maximum": 0.005}
+    assert summaries["explains2a:valid_fraction"] == {"minimum": 0.98, "maximum": 0.98}
+    assert summaries["eo:cloud_cover"] == {"minimum": 12.5, "maximum": 12.5}
+
+
+def test_licences_and_the_notice_are_stated(published):
+    collection, item = published
+    assert set(collection["explains2a:licences"]) == {"software", "weights", "products"}
+    assert collection["sci:citation"]
+    for document in (collection, item):
+        (notice,) = [link for link in document["links"] if link["rel"] == "license"]
+        assert "Sentinel_Data_Legal_Notice" in notice["href"]
 
 
 def test_times_of_mixed_precision_are_compared_as_times(collection):

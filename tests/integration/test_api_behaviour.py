@@ -76,7 +76,7 @@ def catalog(request, tmp_path_factory):
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'catalog.sqlite'}"
     else:
-        server = Postgres(tmp_path_factory.mktemp("pg")).start()
+        server = Postgres().start()
         url = server.fresh_database()
     migrate(url)
     database, settings = connect(url), products.settings(folder)

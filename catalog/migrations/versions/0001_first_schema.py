@@ -30,6 +30,12 @@ def upgrade() -> None:
         batch_op.create_index("ix_assets_item_id", ["item_id"], unique=False)
 
     op.create_table(
+        "band_tables",
+        sa.Column("digest", sa.String(length=32), nullable=False),
+        sa.Column("body", DOCUMENT, nullable=False),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_table(
         "changes",
         sa.Column("sequence", BIG, autoincrement=True, nullable=False),
         sa.Column("at", UTC_TIME, nullable=False),
@@ -189,6 +195,7 @@ def downgrade() -> None:
     op.drop_table("scenes")
     op.drop_table("collections")
     op.drop_table("changes")
+    op.drop_table("band_tables")
     with op.batch_alter_table("assets", schema=None) as batch_op:
         batch_op.drop_index("ix_assets_item_id")
 

@@ -8,12 +8,14 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
+from catalog.hydration import dehydrate
 from catalog.items import MODEL_COLLECTION
 from catalog.ledger import ClaimLost, SceneState
 from catalog.publishing import NewerPublished, RevisionMissing, published_hrefs, published_item
 from catalog.search.items import Query, collections, search_items
 from catalog.states import IllegalMove
-from catalog.tables import AssetRecord, ChangeRecord, ItemRecord, ItemVersionRecord
+from catalog.tables import AssetRecord, BandTableRecord, ChangeRecord, ItemRecord, ItemVersionRecord
+from catalog.versions import item_version
 from tests.unit.catalog import products
 from tests.unit.catalog.products import HOUR, discovery, put_online, take
 
@@ -107,6 +109,65 @@ def test_a_claim_publishes_once(database, ledger, publish):
     with pytest.raises(ClaimLost):
         publish(claim, products.item(revision="r2"))
     assert everything(database) == before
+
+
+def test_who_does_not_know_whether_the_commit_arrived_may_publish_again(database, ledger, publish):
+    claim = take(ledger, new_scene(ledger))
+    first = publish(claim, products.item())
+    before = everything(database), ledger.history(claim.scene_id)
+    again = publish(claim, products.item())
+    assert (again.version, again.repeated, first.repeated) == (1, True, False)
+    assert (everything(database), ledger.history(claim.scene_id)) == before
+
+
+def test_another_attempts_files_are_not_taken_for_the_published_ones(database, ledger, publish):
+    """A worker that lost its claim to one that published the same revision must learn that its own files are waste."""
+    scene = new_scene(ledger)
+    slow = take(ledger, scene, lease=timedelta(milliseconds=100))
+    time.sleep(0.2)
+    publish(take(ledger, scene), products.item())
+    before = everything(database)
+    with pytest.raises(ClaimLost):
+        publish(slow, products.item(assets=products.files("attempt-of-the-slow-one")))
+    assert everything(database) == before
+
+
+def test_bands_are_stored_once_and_come_back_whole(database, ledger, publish):
+    made = [products.item(f"item-{n}", f"r{n}") for n in range(3)]
+    for n, item in enumerate(made):
+        publish(take(ledger, new_scene(ledger, n), f"r{n}"), item)
+    with database.read() as session:
+        kept = session.scalar(select(func.count()).select_from(BandTableRecord))
+        bodies = session.scalars(select(ItemRecord.body)).all()
+    assert kept == len(dehydrate(made[0])[1])
+    assert all(not isinstance(asset.get("bands"), list) for body in bodies for asset in body["assets"].values())
+    for item in made:
+        assert published_item(database, COLLECTION, item["id"])["assets"] == item["assets"]
+        assert item_version(database, COLLECTION, item["id"], 1)["assets"] == item["assets"]
+    found = search_items(database, Query()).items
+    assert [each["assets"] for each in found] == [each["assets"] for each in sorted(made, key=lambda item: item["id"])]
+
+
+def test_bands_of_a_later_model_leave_earlier_items_as_they_were(database, ledger, publish):
+    before = products.item("before", "r1")
+    publish(take(ledger, new_scene(ledger)), before)
+    after = products.item("after", "r2")
+    for band in after["assets"]["uncertainty"]["bands"]:
+        band["raster:scale"] *= 2
+    publish(take(ledger, new_scene(ledger, 1), "r2"), after)
+    assert published_item(database, COLLECTION, "before")["assets"] == before["assets"]
+    assert published_item(database, COLLECTION, "after")["assets"] == after["assets"]
+
+
+def test_the_collection_follows_the_software_and_keeps_what_was_brought_together(database, ledger, configured):
+    put_online(database, ledger, take(ledger, new_scene(ledger)), products.item(bbox=(1.0, 2.0, 3.0, 4.0)), configured)
+    renamed = configured.model_copy(update={"provider_name": "Another operator"})
+    second = products.item("second", "r2", bbox=(5.0, 6.0, 7.0, 8.0), grade="D")
+    put_online(database, ledger, take(ledger, new_scene(ledger, 1), "r2"), second, renamed)
+    collection = collections(database)[COLLECTION]
+    assert "Another operator" in {provider["name"] for provider in collection["providers"]}
+    assert collection["extent"]["spatial"]["bbox"] == [[1.0, 2.0, 7.0, 8.0]]
+    assert collection["summaries"]["explains2a:grade"] == ["B", "D"]
 
 
 def test_a_claim_that_never_began_cannot_publish(database, ledger, publish):
