@@ -36,10 +36,13 @@ _SAMPLED_BANDS: Final = 16
 
 _READING: Final = {
     "GDAL_CACHEMAX": 64 << 20,
-    "CPL_VSIL_CURL_CHUNK_SIZE": 2 << 20,
     "CPL_VSIL_CURL_CACHE_SIZE": 64 << 20,
 }
-"""Whole blocks of all bands are read once: a small cache bounds memory, large pieces keep requests few."""
+"""Whole blocks of all bands are read once: a small cache bounds memory.
+
+Larger pieces (CPL_VSIL_CURL_CHUNK_SIZE) would save requests, but GDAL takes that setting once per process: whoever sets
+it decides how every other remote file is read, and readers of single pixels must not fetch megabytes.
+"""
 
 
 class VerificationFailed(Exception):
