@@ -93,13 +93,16 @@ def _check(bands: NDArray[np.floating], truth: NDArray[np.floating]) -> None:
         raise ValueError("the bands of a chip must be finite; fill them as bicubic_bands does")
 
 
-def _start(model: Cos2aLike, patches: _Patches) -> None:
+def _start(model: Cos2aLike, patches: _Patches, rng: np.random.Generator) -> None:
     """Standardise the prior and set the first estimate to the linear one: ridge regression of spectra on bands.
 
-    Minutes of training would otherwise go into finding what is known in closed form; the centre of each 3 x 3 kernel
-    takes the regression, its neighbours start from zero, and everything is learned on from there.
+    The pixels are lit differently as the patches will be. Minutes of training would otherwise go into finding what is
+    known in closed form; the centre of each 3 x 3 kernel takes the regression, its neighbours start from zero, and
+    everything is learned on from there.
     """
     y, x = patches.pixels()
+    light = np.exp(rng.normal(0.0, BRIGHTNESS_SPREAD, size=(len(y), 1)))
+    y, x = y * light, x * light
     y_mean, x_mean = y.mean(axis=0), x.mean(axis=0)
     dy, dx = y - y_mean, x - x_mean
     cov = dy.T @ dy / len(y)
@@ -171,7 +174,7 @@ def fit_cos2a(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Cos2aLike()
-    _start(model, patches)
+    _start(model, patches, rng)
     model.to(device)
     adam = torch.optim.Adam(model.parameters(), lr=rate)
     best = chips_rmse(model, validation) if validation else np.inf
