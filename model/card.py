@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from model.errors import WeightsCorrupted, WeightsMissing, WeightsVersionMismatch
 
-FORMAT_VERSION: Final[int] = 1
+FORMAT_VERSION: Final[int] = 2
 """Version of the layout of weights and card; code and files must agree."""
 
 SHIPPED_WEIGHTS: Final[Path] = Path(__file__).parent / "weights"
@@ -76,6 +76,10 @@ class ModelCard:
     """The source noise table with its source."""
     limits: tuple[str, ...] = ()
     """Intended use and what must not be concluded from the product."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Every choice of the training run."""
+    instrument: str = "sentinel-2-msi"
+    """The instrument the weights are for."""
     licence: str = "Apache-2.0"
     """Licence of the weights."""
 

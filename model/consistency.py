@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from model.mixture import MixturePrior
     from model.residual import Residual
-    from model.unfolding import MixturePrior
 
 TOLERATED_SIGMAS: Final[float] = 1.75
 """t: disagreement up to here is noise."""

@@ -15,14 +15,17 @@ import torch
 
 from model.errors import InvalidImage
 from model.explain import (
+    CHANGE_STEP,
     DETAIL_STEP,
     GAIN_STEP,
     SCORE_STEP,
     SHARE_STEP,
+    STAGES,
     explanation_layers,
 )
 from model.inference import CELL, GRANULE, HALO, Halo, choose_device
 from model.layers import NODATA, Layer
+from model.mixture import CHUNK
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, read_weights
 from model.residual import RESIDUAL_STEP, residual_layers
@@ -35,7 +38,6 @@ from model.uncertainty import (
     channel_sigma,
     uncertainty_layers,
 )
-from model.unfolding import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,7 +80,7 @@ class Estimate:
     uncertainty: NDArray[np.int16]
     """(9, h, w) uncertainty layers."""
     explanation: NDArray[np.int16]
-    """(28, h, w) explanation layers."""
+    """(32, h, w) explanation layers."""
     residual_10: NDArray[np.int16]
     """(4, h, w) residuals of the 10 m bands."""
     residual_20: NDArray[np.int16]
@@ -122,7 +124,7 @@ class SpectralModel(Protocol):
 
 
 class DualityModel:
-    """Guided fusion and closed-form spectra behind the `SpectralModel` protocol."""
+    """Explainable fusion and spectral unfolding behind the `SpectralModel` protocol."""
 
     def __init__(self, parameters: Parameters, card: ModelCard, device: torch.device) -> None:
         self.card = card
@@ -133,6 +135,7 @@ class DualityModel:
         self.compact_layers = compact_layers(parameters.steps)
         self.uncertainty_layers = uncertainty_layers()
         self.explanation_layers = explanation_layers()
+        self._score = [layer.name for layer in self.explanation_layers].index("out_of_domain_score")
         self.residual_layers: Mapping[int, tuple[Layer, ...]] = residual_layers()
         self.solver = DualitySolver(parameters, device)
         expand = np.ascontiguousarray(parameters.basis.components.T / REFLECTANCE_STEP)
@@ -192,7 +195,7 @@ class DualityModel:
         return self._assemble(tools, self.solver.solve(b10, b20, b60, msi.platform), halo)
 
     def _assemble(self, tools: PlatformTools, solution: Solution, halo: Halo) -> Estimate:
-        fused, posterior, residuals = solution.fused, solution.posterior, solution.residuals
+        fused, unfolded, residuals = solution.fused, solution.unfolded, solution.residuals
         height, width = fused.valid.shape
 
         def inner(image: torch.Tensor, ratio: int = 1) -> torch.Tensor:
@@ -208,14 +211,16 @@ class DualityModel:
             tools,
             kept(fused.bands.view(12, -1)),
             kept(solution.simulated.view(12, -1)),
-            kept(posterior.weights),
-            kept(torch.stack([posterior.scale, posterior.distance])),
+            kept(unfolded.weights),
+            kept(torch.stack([unfolded.scale, unfolded.distance])),
             kept(torch.cat([fused.detail20[None], fused.detail60[None], fused.gains]).view(6, -1)),
+            kept(unfolded.learned),
+            kept(torch.cat([_all_stages(unfolded.changes), solution.corrected.view(1, -1)])),
         )
         uncertainty, explanation = layers[: len(self.uncertainty_layers)], layers[len(self.uncertainty_layers) :]
         coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
         within = _within(residuals, inner, valid)
-        outside = (explanation[-2].view(valid.shape) * SCORE_STEP > 1.0) & valid
+        outside = (explanation[self._score].view(valid.shape) * SCORE_STEP > 1.0) & valid
         totals = {
             "valid": float(valid.sum()),
             "out_of_domain": float(outside.sum()),
@@ -243,10 +248,11 @@ class DualityModel:
         Args:
             tools: the platform's.
             columns: fused bands (12, N), product seen through the sensor (12, N), class probabilities (J, N), scale and
-                distance (2, N), detail below 20 and 60 m and gains (6, N).
+                distance (2, N), detail below 20 and 60 m and gains (6, N), learned residual (k, N), change of each
+                stage and correction of the fusion (T + 1, N).
 
         Returns:
-            (9 + 28, N) float32.
+            (9 + 32, N) float32.
         """
         limit = self.parameters.calibration.distance_limit
         absolute, relative = self._noise
@@ -254,19 +260,24 @@ class DualityModel:
             len(self.uncertainty_layers) + len(self.explanation_layers), columns[0].shape[1], device=self.device
         )
         for start in range(0, out.shape[1], CHUNK):
-            y, seen, w, (s, distance), space = (column[:, start : start + CHUNK] for column in columns)
+            y, seen, w, (s, distance), space, learned, changes = (
+                column[:, start : start + CHUNK] for column in columns
+            )
             z = y / s
             sigma, inflation = tools.uncertainty(z, w, s, space[0], space[1])
+            shares = tools.explanation.attribution(z, w, s, learned)
             chi2 = ((y - seen).square() / (absolute + relative * y.square()))[1:].mean(dim=0)
             rows = (
                 sigma / SIGMA_STEP,
                 inflation[None] / INFLATION_STEP,
                 tools.explanation.measured(w) / SHARE_STEP,
-                tools.explanation.attribution(z, w) / SHARE_STEP,
+                shares[:-1] / SHARE_STEP,
                 space[2:] / GAIN_STEP,
                 space[:1] / DETAIL_STEP,
                 distance[None] / (limit * SCORE_STEP),
                 chi2[None] / SCORE_STEP,
+                shares[-1:] / SHARE_STEP,
+                changes / CHANGE_STEP,
             )
             out[:, start : start + CHUNK] = torch.cat(rows)
         return out
@@ -308,6 +319,11 @@ class DualityModel:
             "low_consistency_fraction": 1.0 - totals["within_noise"] / n,
             "measured_fraction": totals["measured"] / n,
         }
+
+
+def _all_stages(changes: torch.Tensor) -> torch.Tensor:
+    """Changes of the stages there are (T, N), with zeros for those that have a layer but were not run."""
+    return torch.cat([changes, changes.new_zeros(STAGES - len(changes), changes.shape[1])])
 
 
 def check_image(msi: Multispectral, halo: Halo) -> None:
@@ -367,12 +383,13 @@ def _residual_totals(residuals: dict[int, Residual], inner: Callable[..., torch.
     return {"residual_squares": squares, "residual_count": count}
 
 
-def load_model(path: Path | None = None, device: str = "auto") -> DualityModel:
+def load_model(path: Path | None = None, device: str = "auto", *, learned: bool = True) -> DualityModel:
     """Load a model.
 
     Args:
         path: folder with weights and card; ``None`` for the shipped ones.
         device: ``auto``, ``cpu`` or ``cuda``.
+        learned: ``False`` leaves the networks out: fitted statistics and guided injection only.
 
     Returns:
         The model, ready to estimate; one per process is enough.
@@ -383,4 +400,4 @@ def load_model(path: Path | None = None, device: str = "auto") -> DualityModel:
     """
     chosen = choose_device(device)
     parameters, card = read_weights(path)
-    return DualityModel(parameters, card, chosen)
+    return DualityModel(parameters if learned else parameters.untrained(), card, chosen)

@@ -102,6 +102,12 @@ def up(image: torch.Tensor, ratio: int) -> torch.Tensor:
     return rows @ image @ columns.T
 
 
+def spread(image: torch.Tensor, ratio: int) -> torch.Tensor:
+    """Linear interpolation of smooth coarse fields (b, h, w) to (b, h * ratio, w * ratio)."""
+    size = (image.shape[-2] * ratio, image.shape[-1] * ratio)
+    return functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
 def _box(planes: torch.Tensor) -> torch.Tensor:
     """Sums over the regression's window of (planes, h, w), zero beyond the border."""
     size = 2 * WINDOW_RADIUS + 1
@@ -189,6 +195,20 @@ def guided_gains(guides: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
 
 
 @dataclass(frozen=True)
+class Sharpened:
+    """The bands of one resolution at 10 m, and what made them so."""
+
+    bands: torch.Tensor
+    """(b, h, w) reflectance, finite."""
+    smooth: torch.Tensor
+    """(b, h, w) the interpolated source alone."""
+    detail: torch.Tensor
+    """(4, h, w) what the guides show below this resolution, reflectance."""
+    gains: torch.Tensor
+    """(4, h / r, w / r) gain of each guide's detail, mean over the bands."""
+
+
+@dataclass(frozen=True)
 class Fused:
     """All twelve bands at 10 m."""
 
@@ -202,24 +222,27 @@ class Fused:
     """(h, w) root-mean-square detail of the 10 m bands below 20 m, reflectance."""
     detail60: torch.Tensor
     """(h, w) the same below 60 m."""
+    from20: Sharpened
+    """The 20 m bands on their way."""
+    from60: Sharpened
+    """The 60 m bands on their way."""
 
 
-def _sharpen(
-    guides: torch.Tensor, coarse: torch.Tensor, ratio: int, valid: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One resolution: sharpened bands (b, h, w), mean gains (4, h / r, w / r), detail of the guides (4, h, w)."""
+def _sharpen(guides: torch.Tensor, coarse: torch.Tensor, ratio: int, valid: torch.Tensor | None) -> Sharpened:
+    """Guided injection and back-projection at one resolution."""
     seen = fill_invalid(torch.isfinite(coarse).all(dim=0).to(coarse.dtype)[None])[0]
     filled = fill_invalid(coarse)
     low = fill_invalid(down(guides, ratio, valid))
     detail = guides - up(low, ratio)
     gains = guided_gains(low, filled, seen)
-    sharp = up(filled, ratio)
+    smooth = up(filled, ratio)
+    sharp = smooth.clone()
     for band in range(len(coarse)):
-        sharp[band] += (up(gains[band], ratio) * detail).sum(dim=0)
+        sharp[band] += (spread(gains[band], ratio) * detail).sum(dim=0)
     for _ in range(BACK_PROJECTIONS):
         missing = torch.nan_to_num(coarse - down(sharp, ratio, valid), nan=0.0)
         sharp += up(missing, ratio)
-    return sharp, gains.mean(dim=0), detail
+    return Sharpened(sharp, smooth, detail, gains.mean(dim=0))
 
 
 def _smoothed_rms(detail: torch.Tensor) -> torch.Tensor:
@@ -243,7 +266,18 @@ def fuse(b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> Fused:
     valid = ok10 & ok20 & ok60
     weight = None if bool(ok10.all()) else ok10.to(b10.dtype)
     guides = fill_invalid(torch.where(ok10, b10, torch.nan))
-    sharp20, gains, detail20 = _sharpen(guides, torch.where(torch.isfinite(b20).all(dim=0), b20, torch.nan), 2, weight)
-    sharp60, _, detail60 = _sharpen(guides, torch.where(torch.isfinite(b60).all(dim=0), b60, torch.nan), 6, weight)
-    order = torch.cat([sharp60[:1], guides[:3], sharp20[:3], guides[3:], sharp20[3:4], sharp60[1:], sharp20[4:]])
-    return Fused(order, valid, up(gains, 2), _smoothed_rms(detail20), _smoothed_rms(detail60))
+    s20 = _sharpen(guides, torch.where(torch.isfinite(b20).all(dim=0), b20, torch.nan), 2, weight)
+    s60 = _sharpen(guides, torch.where(torch.isfinite(b60).all(dim=0), b60, torch.nan), 6, weight)
+    bands = in_wavelength_order(guides, s20.bands, s60.bands)
+    gains = spread(s20.gains, 2)
+    return Fused(bands, valid, gains, _smoothed_rms(s20.detail), _smoothed_rms(s60.detail), s20, s60)
+
+
+def in_wavelength_order(at10: torch.Tensor, at20: torch.Tensor, at60: torch.Tensor) -> torch.Tensor:
+    """Bands of the three resolutions (4, ...), (6, ...), (2, ...) as (12, ...) in the order of SOURCE_BANDS."""
+    return torch.cat([at60[:1], at10[:3], at20[:3], at10[3:], at20[3:4], at60[1:], at20[4:]])
+
+
+def bicubic(b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> torch.Tensor:
+    """(12, h, w) every band at 10 m by interpolation alone: the baseline of any fusion."""
+    return in_wavelength_order(fill_invalid(b10), up(fill_invalid(b20), 2), up(fill_invalid(b60), 6))

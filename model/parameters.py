@@ -1,13 +1,13 @@
 """The model's parameters as plain arrays, and their file.
 
-Everything the model knows is fitted statistics: float64 arrays in one safetensors file beside its card.
+Fitted statistics and the numbers of two small networks: float64 arrays in one safetensors file beside its card.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,11 @@ import safetensors.numpy
 
 from model.card import CARD_NAME, SHIPPED_WEIGHTS, WEIGHTS_NAME, ModelCard, load_card
 from model.errors import WeightsCorrupted, WeightsMissing
+from model.mixture import MixturePrior
+from model.refinement import RefinementWeights
 from model.subspace import Basis
 from model.uncertainty import Calibration
-from model.unfolding import MixturePrior
+from model.unfolding import UnfoldingWeights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +57,14 @@ class Parameters:
     """(172,) variance of scaled spectra outside the subspace."""
     calibration: Calibration
     """Scale factors of the uncertainty and the out-of-domain limit."""
+    unfolding: UnfoldingWeights = field(default_factory=UnfoldingWeights)
+    """The learned proximal steps; without any the closed-form posterior answers."""
+    refinement: RefinementWeights | None = None
+    """The learned correction of the fusion; without it guided injection stands alone."""
+
+    def untrained(self) -> Parameters:
+        """The same without its learned parts: fitted statistics only."""
+        return replace(self, unfolding=UnfoldingWeights(), refinement=None)
 
 
 _PRIOR = ("weight", "mean", "covariance")
@@ -71,12 +81,20 @@ def to_tensors(parameters: Parameters) -> dict[str, NDArray[np.float64]]:
         "prior.scale_floor": np.array([shared.scale_floor]),
         **{f"prior.{name}": getattr(shared, name) for name in _PRIOR},
         **{f"calibration.{name}": value for name, value in parameters.calibration.to_arrays().items()},
+        **{f"unfolding.{name}": value for name, value in parameters.unfolding.to_arrays().items()},
     }
+    if parameters.refinement is not None:
+        tensors |= {f"refinement.{name}": value for name, value in parameters.refinement.to_arrays().items()}
     for platform, sensor in parameters.sensors.items():
         tensors[f"{platform}.responses"] = sensor.responses
         tensors[f"{platform}.loss"] = sensor.loss
         tensors[f"{platform}.noise"] = sensor.prior.noise
     return {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in tensors.items()}
+
+
+def _below(room: str, tensors: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """The tensors whose name starts with ``room.``, without it."""
+    return {name.removeprefix(f"{room}."): value for name, value in tensors.items() if name.startswith(f"{room}.")}
 
 
 def from_tensors(tensors: Mapping[str, NDArray[np.float64]], platforms: tuple[str, ...]) -> Parameters:
@@ -101,9 +119,9 @@ def from_tensors(tensors: Mapping[str, NDArray[np.float64]], platforms: tuple[st
             tensors["basis.steps"],
             sensors,
             tensors["basis.floor"],
-            Calibration.from_arrays(
-                {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith("calibration.")}
-            ),
+            Calibration.from_arrays(_below("calibration", tensors)),
+            UnfoldingWeights.from_arrays(_below("unfolding", tensors)),
+            RefinementWeights.from_arrays(refinement) if (refinement := _below("refinement", tensors)) else None,
         )
     except KeyError as error:
         raise WeightsCorrupted(f"the weights lack tensor {error}; they do not belong to their card") from error

@@ -1,15 +1,15 @@
 """Space and spectra solved together for one window of one platform.
 
-Fusion brings the twelve bands to 10 m; the spectral posterior turns them into coefficients; those say what detail the
-coarse bands should have had (one alternation); the last data step lets the product give way where it contradicts the
-sensor beyond its noise. Coefficients are rounded to their stored integers before anything is derived from them: what
-is stored is what is judged.
+Fusion brings the twelve bands to 10 m, guided first, then corrected by its network; the unfolding turns them into
+coefficients; the last data step lets the product give way where it contradicts the sensor beyond its noise.
+Coefficients are rounded to their stored integers before anything is derived from them: what is stored is what is
+judged.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from model import fusion
 from model.consistency import PASSES, correction_gain, excess
 from model.errors import UnknownPlatform
 from model.explain import Explanation
-from model.residual import ROWS, Residual, residual
+from model.mixture import SpectralPosterior
+from model.refinement import Refinement
+from model.residual import Residual, residual
 from model.subspace import STORED_LIMIT
 from model.uncertainty import GroupUncertainty
-from model.unfolding import Posterior, SpectralPosterior
+from model.unfolding import Unfolded, Unfolding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,15 +32,13 @@ if TYPE_CHECKING:
 
     from model.parameters import Parameters
 
-ALTERNATIONS: Final[int] = 1
-"""Rounds of spectra informing space; more gain nothing (full tier, scenes left out)."""
-
 
 @dataclass(frozen=True)
 class PlatformTools:
     """The prepared matrices of one platform."""
 
     posterior: SpectralPosterior
+    unfolding: Unfolding
     uncertainty: GroupUncertainty
     explanation: Explanation
     observation: torch.Tensor
@@ -53,8 +53,10 @@ class Solution:
 
     fused: fusion.Fused
     """The twelve bands at 10 m that the spectra were estimated from."""
-    posterior: Posterior
-    """The spectral posterior of every pixel, before the last data step."""
+    unfolded: Unfolded
+    """The spectral estimate of every pixel, before the last data step."""
+    corrected: torch.Tensor
+    """(h, w) root-mean-square learned correction of the fused bands, reflectance."""
     stored: torch.Tensor
     """(k, h * w) float32 integers: stored coefficients."""
     simulated: torch.Tensor
@@ -70,6 +72,7 @@ class DualitySolver:
         self.parameters = parameters
         self.device = device
         self.steps = self._tensor(parameters.steps[:, None])
+        self._refine = Refinement(parameters.refinement, device) if parameters.refinement else None
         self._platforms = {name: self._prepare(name) for name in parameters.sensors}
 
     def _tensor(self, array: NDArray[np.float64]) -> torch.Tensor:
@@ -80,10 +83,12 @@ class DualitySolver:
         sensor = p.sensors[name]
         observation = sensor.responses @ p.basis.components.T
         posterior = SpectralPosterior(sensor.prior, observation, self.device)
+        unfolding = Unfolding(posterior, observation, p.unfolding, p.basis.components.shape[1])
         return PlatformTools(
             posterior,
+            unfolding,
             GroupUncertainty(posterior, p.basis, p.floor, p.calibration),
-            Explanation(posterior, p.basis, sensor.responses),
+            Explanation(unfolding, p.basis, sensor.responses),
             self._tensor(observation),
             self._tensor(correction_gain(sensor.prior, observation)),
         )
@@ -115,12 +120,17 @@ class DualitySolver:
         """
         tools = self.tools(platform)
         sources = {10: b10, 20: b20, 60: b60}
-        fused = _alternate(tools, fusion.fuse(b10, b20, b60), sources)
-        posterior = tools.posterior(fused.bands.reshape(12, -1))
-        stored = (_agree(tools, fused, posterior.coefficients, sources) / self.steps).round_()
+        fused, corrected = self.fuse(b10, b20, b60)
+        unfolded = tools.unfolding(fused.bands.reshape(12, -1))
+        stored = (_agree(tools, fused, unfolded.coefficients, sources) / self.steps).round_()
         stored.clamp_(-STORED_LIMIT, STORED_LIMIT)
         simulated = _seen(tools, stored * self.steps, fused)
-        return Solution(fused, posterior, stored, simulated, _residuals(sources, simulated, fused))
+        return Solution(fused, unfolded, corrected, stored, simulated, _residuals(sources, simulated, fused))
+
+    def fuse(self, b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> tuple[fusion.Fused, torch.Tensor]:
+        """The twelve bands at 10 m, and the root-mean-square learned correction (h, w), reflectance."""
+        fused = fusion.fuse(b10, b20, b60)
+        return self._refine(fused) if self._refine else (fused, torch.zeros_like(fused.detail20))
 
 
 def _seen(tools: PlatformTools, coefficients: torch.Tensor, fused: fusion.Fused) -> torch.Tensor:
@@ -132,25 +142,6 @@ def _residuals(
     sources: Mapping[int, torch.Tensor], simulated: torch.Tensor, fused: fusion.Fused
 ) -> dict[int, Residual]:
     return {m: residual(source, simulated, fused.valid, m) for m, source in sources.items()}
-
-
-def _alternate(tools: PlatformTools, fused: fusion.Fused, sources: Mapping[int, torch.Tensor]) -> fusion.Fused:
-    """Space after spectra: the coarse bands get the detail that the spectra at 10 m imply, and meet their source again.
-
-    ``Y_b <- d_b x + up(y_b - down(d_b x))`` for the 20 m bands and B09; B01, which the spectra do not hold, stays.
-    """
-    bands = fused.bands
-    weight = None if bool(fused.valid.all()) else fused.valid.to(bands.dtype)
-    for _ in range(ALTERNATIONS):
-        seen = _seen(tools, tools.posterior(bands.reshape(12, -1)).coefficients, fused)
-        bands = bands.clone()
-        for resolution in (20, 60):
-            ratio = resolution // 10
-            for row, source in zip(ROWS[resolution], sources[resolution], strict=True):
-                if row:
-                    missing = torch.nan_to_num(source - fusion.down(seen[row], ratio, weight), nan=0.0)
-                    bands[row] = seen[row] + fusion.up(missing, ratio)
-    return replace(fused, bands=bands)
 
 
 def _agree(

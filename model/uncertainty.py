@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from model.mixture import SpectralPosterior
     from model.subspace import Basis
-    from model.unfolding import SpectralPosterior
 
 SIGMA_STEP: Final[float] = 1e-4
 """Reflectance of one stored unit of an uncertainty layer."""

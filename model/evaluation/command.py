@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from model.duality import load_model
+from model.evaluation.baselines import load_baselines
 from model.evaluation.judge import judge_full, judge_spectral
-from model.evaluation.simulation import simulate_scene
+from model.evaluation.simulation import SIMULATED_MTF, simulate_scene
 from model.spectra import read_spectra, sha256_file
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def evaluate(
     weights: Path | None = None,
     device: str = "cpu",
     seed: int = 0,
+    mtf: float = SIMULATED_MTF,
     progress: Callable[[str, float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Judge the model on files.
@@ -40,6 +42,7 @@ def evaluate(
         weights: folder of the weights; the shipped ones unless given.
         device: where the model runs.
         seed: of the simulated noise; every file starts from it.
+        mtf: modulation of the simulated 20 and 60 m bands at their own Nyquist frequency (full tier).
         progress: told which file is judged and the fraction done, 0-1.
 
     Returns:
@@ -50,6 +53,7 @@ def evaluate(
         InvalidSpectra: if a file cannot be used for the tier.
     """
     model = load_model(weights, device)
+    baselines = load_baselines()
     known = {source.sha256 for source in model.card.data}
     responses = model.parameters.sensors[PLATFORM].responses
     rows: list[dict[str, Any]] = []
@@ -59,10 +63,10 @@ def evaluate(
         spectra = read_spectra(path)
         rng = np.random.default_rng(seed)
         if tier == "full":
-            scene = simulate_scene(spectra, responses, PLATFORM, rng)
-            result = judge_full(model, scene, spectra.covered)
+            scene = simulate_scene(spectra, responses, PLATFORM, rng, mtf)
+            result = judge_full(model, scene, spectra.covered, baselines)
         else:
-            result = judge_spectral(model, spectra, PLATFORM, rng)
+            result = judge_spectral(model, spectra, PLATFORM, rng, baselines)
         head = {
             "file": str(path),
             "tier": tier,

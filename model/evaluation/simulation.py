@@ -71,7 +71,11 @@ class SimulatedScene:
 
 
 def simulate_scene(
-    spectra: Spectra, responses: NDArray[np.float64], platform: str, rng: np.random.Generator
+    spectra: Spectra,
+    responses: NDArray[np.float64],
+    platform: str,
+    rng: np.random.Generator,
+    mtf: float = SIMULATED_MTF,
 ) -> SimulatedScene:
     """Full tier: decimated, blurred and noisy bands of a contiguous cube, cropped to multiples of six pixels.
 
@@ -90,16 +94,35 @@ def simulate_scene(
     bands[:, spectra.index] = clean_bands(spectra.reflectance, spectra.coastal, responses)
     truth = truth.reshape(172, *spectra.shape)[:, :height, :width]
     bands = bands.reshape(12, *spectra.shape)[:, :height, :width]
+    parts, at_10m = observe(bands, mtf, rng)
+    return SimulatedScene(truth, Multispectral(*parts, platform), at_10m)
+
+
+def observe(
+    bands: NDArray[np.floating], mtf: float, rng: np.random.Generator
+) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
+    """What the sensor delivers of twelve bands known at 10 m.
+
+    Args:
+        bands: (12, h, w) reflectance without noise, nan where unknown; h and w multiples of 6.
+        mtf: modulation of the 20 and 60 m bands at their own Nyquist frequency.
+        rng: source of noise.
+
+    Returns:
+        The bands of 10, 20 and 60 m with noise, nan where any part is unknown, and (12, h, w) all of them at 10 m with
+        noise: the bound no fusion can pass.
+    """
+    height, width = bands.shape[1:]
     valid = np.isfinite(bands).all(axis=0)
-    at_10m = bands + rng.normal(size=bands.shape) * source_sigma(np.nan_to_num(bands))
-    parts = {10: at_10m[list(ROWS[10])].astype(np.float32)}
+    at_10m = (bands + rng.normal(size=bands.shape) * source_sigma(np.nan_to_num(bands))).astype(np.float32)
+    parts = [at_10m[list(ROWS[10])]]
     for resolution in (20, 60):
         ratio = resolution // 10
         fine = torch.as_tensor(np.nan_to_num(bands[list(ROWS[resolution])]).astype(np.float32))
-        seen = down(fine, ratio, torch.as_tensor(valid.astype(np.float32)), SIMULATED_MTF).numpy()
+        seen = down(fine, ratio, torch.as_tensor(valid.astype(np.float32)), mtf).numpy()
         whole = valid.reshape(height // ratio, ratio, width // ratio, ratio).all(axis=(1, 3))
         full = np.zeros((12, *whole.shape))
         full[list(ROWS[resolution])] = np.nan_to_num(seen)
         sigma = source_sigma(full)[list(ROWS[resolution])]
-        parts[resolution] = np.where(whole, seen + rng.normal(size=seen.shape) * sigma, np.nan).astype(np.float32)
-    return SimulatedScene(truth, Multispectral(parts[10], parts[20], parts[60], platform), at_10m.astype(np.float32))
+        parts.append(np.where(whole, seen + rng.normal(size=seen.shape) * sigma, np.nan).astype(np.float32))
+    return (parts[0], parts[1], parts[2]), at_10m

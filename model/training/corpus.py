@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESPONSE_FILE: Final[str] = "srf/s2_srf_1nm.npz"
+TEXTURE_FILE: Final[str] = "sentinel2/dsen2_S2A_MSIL1C_20170527_T33UUB.npz"
+"""A real Sentinel-2 image whose 10 m bands lend their texture to the chips the fusion learns from."""
+TEXTURE_LICENCE: Final[str] = "CC BY 4.0 (Copernicus Sentinel data)"
 RESPONSE_LICENCE: Final[str] = "ESA COPE-GSEG-EOPG-TN-15-0007"
 
 
@@ -104,10 +107,9 @@ def read_corpus(data: Path) -> Corpus:
         DataMissing: naming every file that is not there.
     """
     missing = [source.path for source in SOURCES if not (data / source.path).is_file()]
-    if not (data / RESPONSE_FILE).is_file():
-        missing.append(RESPONSE_FILE)
+    missing += [name for name in (RESPONSE_FILE, TEXTURE_FILE) if not (data / name).is_file()]
     if missing:
-        raise DataMissing(f"{data} lacks {', '.join(missing)}; give the folder that holds cubes/, libraries/ and srf/")
+        raise DataMissing(f"{data} lacks {', '.join(missing)}; give the folder of cubes/, libraries/, sentinel2/, srf/")
     files = {source.path: without_atmosphere(read_spectra(data / source.path)) for source in SOURCES}
     described = [
         DataSource(
@@ -121,7 +123,16 @@ def read_corpus(data: Path) -> Corpus:
         for source in SOURCES
     ]
     response = DataSource(RESPONSE_FILE, sha256_file(data / RESPONSE_FILE), RESPONSE_LICENCE, "responses", "none", 0)
-    return Corpus(files, (*described, response))
+    texture = DataSource(
+        TEXTURE_FILE, sha256_file(data / TEXTURE_FILE), TEXTURE_LICENCE, "texture of the fusion's chips", "none", 0
+    )
+    return Corpus(files, (*described, response, texture))
+
+
+def read_texture(data: Path) -> NDArray[np.float32]:
+    """(4, h, w) reflectance of a real Sentinel-2 image's 10 m bands."""
+    with np.load(data / TEXTURE_FILE, allow_pickle=False) as file:
+        return np.asarray(file["b10"] * np.float64(file["scale"]) + np.float64(file["offset"]), dtype=np.float32)
 
 
 def without_atmosphere(spectra: Spectra) -> Spectra:

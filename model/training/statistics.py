@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from model.mixture import LIKELIHOOD_BANDS, MixturePrior, closed_form
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, Sensor
 from model.subspace import coefficient_steps, fit_basis
 from model.uncertainty import uncalibrated
-from model.unfolding import LIKELIHOOD_BANDS, MixturePrior, closed_form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.explain import contributions
-from model.unfolding import LIKELIHOOD_BANDS, MixturePrior, SpectralPosterior, closed_form
+from model.mixture import LIKELIHOOD_BANDS, MixturePrior, SpectralPosterior, closed_form
 
 K = 5
 

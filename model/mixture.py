@@ -1,0 +1,168 @@
+"""Spectra from the twelve bands: the closed-form posterior under a Gaussian mixture in the subspace.
+
+Bands ``y`` (12) are divided by their illumination scale ``s = sqrt(mean_b y_b^2 + s0^2)`` (B01 not counted), ``z = y
+/ s``; the floor ``s0`` keeps dark water from being amplified. In each class ``j`` of the prior the scaled
+coefficients are Gaussian, ``c / s ~ N(m_j, C_j)``, and observed as ``z = A c / s + n``, ``n ~ N(0, R_j)``. With
+
+    V_j = A C_j A' + R_j,   K_j = C_j A' V_j^-1,   w_j ~ p_j N(z; A m_j, V_j)
+
+the posterior mean is
+
+    c = s sum_j w_j (m_j + K_j (z - A m_j))
+      = s sum_j w_j m_j  +  sum_b s (sum_j w_j K_jb (z_b - (A m_j)_b)),
+
+the prior at this brightness plus one contribution per band, exactly. With one class this is Wiener's estimate. B01
+lies outside the product's grid: its row of ``A`` is a regression on the coefficients, its part of ``R`` includes what
+that regression leaves, and it takes no part in ``w``. It informs the estimate and never constrains it.
+
+`model.unfolding` starts from this answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHUNK: Final[int] = 4096
+"""Pixels worked on together; fixed, so that results never depend on how many pixels are asked for at once."""
+
+LIKELIHOOD_BANDS: Final[slice] = slice(1, None)
+"""The bands that choose the class and set the scale: all but the first, which lies outside the product's grid
+(B01 of Sentinel-2, B1 of OLI)."""
+
+
+@dataclass(frozen=True)
+class MixturePrior:
+    """What is known of scaled spectra before a pixel is seen."""
+
+    weight: NDArray[np.float64]
+    """(J,) class probabilities, summing to 1."""
+    mean: NDArray[np.float64]
+    """(J, k) class means of the scaled coefficients."""
+    covariance: NDArray[np.float64]
+    """(J, k, k) class covariances of the scaled coefficients."""
+    noise: NDArray[np.float64]
+    """(J, 12) variances of the scaled bands' noise, with what the subspace and B01's regression leave."""
+    scale_floor: float
+    """s0, reflectance."""
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """The matrices of the posterior for one platform, float64."""
+
+    band_mean: NDArray[np.float64]
+    """(J, 12) A m_j."""
+    gain: NDArray[np.float64]
+    """(J, k, 12) K_j."""
+    whitener: NDArray[np.float64]
+    """(J, 11, 11) lower factors L with L'L = V_j^-1 over the likelihood bands."""
+    log_normaliser: NDArray[np.float64]
+    """(J,) log p_j - log det(V_j) / 2."""
+    covariance: NDArray[np.float64]
+    """(J, k, k) posterior covariance of the scaled coefficients."""
+
+
+def closed_form(prior: MixturePrior, observation: NDArray[np.float64]) -> ClosedForm:
+    """Work out the posterior's matrices.
+
+    Args:
+        prior: the mixture.
+        observation: (12, k) A, bands from coefficients.
+
+    Returns:
+        Everything the per-pixel evaluation needs.
+    """
+    A = observation
+    band_mean = prior.mean @ A.T
+    gains, factors, normalisers, covariances = [], [], [], []
+    for weight, C, R in zip(prior.weight, prior.covariance, prior.noise, strict=True):
+        V = A @ C @ A.T + np.diag(R)
+        K = np.linalg.solve(V, A @ C).T  # (k, 12)
+        L = np.linalg.inv(np.linalg.cholesky(V[LIKELIHOOD_BANDS, LIKELIHOOD_BANDS]))
+        gains.append(K)
+        factors.append(L)
+        normalisers.append(np.log(weight) + np.log(np.diag(L)).sum())
+        posterior = C - K @ A @ C
+        covariances.append((posterior + posterior.T) / 2)
+    return ClosedForm(band_mean, np.stack(gains), np.stack(factors), np.array(normalisers), np.stack(covariances))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The posterior of N pixels."""
+
+    coefficients: torch.Tensor
+    """(k, N) posterior means."""
+    weights: torch.Tensor
+    """(J, N) class probabilities."""
+    scale: torch.Tensor
+    """(N,) illumination scale s, reflectance."""
+    distance: torch.Tensor
+    """(N,) squared Mahalanobis distance to the nearest class, over the eleven likelihood bands."""
+
+
+class SpectralPosterior:
+    """Evaluates the posterior of one platform on a device."""
+
+    def __init__(self, prior: MixturePrior, observation: NDArray[np.float64], device: torch.device) -> None:
+        form = closed_form(prior, observation)
+
+        def tensor(array: NDArray[np.float64]) -> torch.Tensor:
+            return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+
+        self.form = form
+        self.prior = prior
+        self.device = device
+        classes, k, bands = form.gain.shape
+        self.classes = classes
+        self._floor2 = prior.scale_floor**2
+        self._log_normaliser = tensor(form.log_normaliser[:, None])
+        inner = form.whitener.shape[1]
+        self._whitener = tensor(form.whitener.reshape(classes * inner, inner))
+        shift = np.einsum("jab,jb->ja", form.whitener, form.band_mean[:, LIKELIHOOD_BANDS])
+        self._whitener_shift = tensor(shift.reshape(classes * inner, 1))
+        offset = prior.mean - np.einsum("jkb,jb->jk", form.gain, form.band_mean)  # (J, k)
+        # Rows [w_j z_1 .. w_j z_12, w_j] of every class meet [K_j, o_j]: one product per chunk.
+        self._gain = tensor(np.concatenate([form.gain, offset[:, :, None]], axis=2).transpose(1, 0, 2).reshape(k, -1))
+        self._bands = bands
+
+    def scale(self, y: torch.Tensor) -> torch.Tensor:
+        """Illumination scale (N,) of bands (12, N)."""
+        return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self._floor2)
+
+    def classify(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class probabilities (J, N) and squared distance (J, N) of scaled bands (12, N)."""
+        white = self._whitener @ z[LIKELIHOOD_BANDS] - self._whitener_shift  # (J * 11, N)
+        distance = white.view(self.classes, -1, z.shape[1]).square().sum(dim=1)
+        return torch.softmax(self._log_normaliser - 0.5 * distance, dim=0), distance
+
+    def chunk(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scaled coefficients (k, N), scaled bands (12, N), class probabilities (J, N), scale (N,), distance (N,)."""
+        s = self.scale(y)
+        z = y / s
+        w, distance = self.classify(z)
+        z1 = torch.cat([z, torch.ones_like(z[:1])])  # (13, N)
+        weighted = (w[:, None, :] * z1[None]).reshape(-1, y.shape[1])  # (J * 13, N)
+        return self._gain @ weighted, z, w, s, distance.amin(dim=0)
+
+    def __call__(self, y: torch.Tensor) -> Posterior:
+        """Evaluate the posterior.
+
+        Args:
+            y: (12, N) float32 surface reflectance of the twelve bands, finite.
+
+        Returns:
+            The posterior of every pixel.
+        """
+        parts = []
+        for piece in torch.split(y, CHUNK, dim=1):
+            v, _, w, s, distance = self.chunk(piece.contiguous())
+            parts.append((v * s, w, s, distance))
+        return Posterior(*(torch.cat(list(part), dim=-1) for part in zip(*parts, strict=True)))
