@@ -12,7 +12,6 @@ from model.evaluation.networks.cos2a import bicubic_bands
 from model.evaluation.simulation import simulate_scene
 from model.inference import GRANULE
 from model.spectra import Spectra
-from model.training.corpus import SOURCES, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -149,6 +148,9 @@ def chips_of(
         where the instrument has no channel. A plot gives 18 x 18 pixels, a transplant 24 x 24, a contiguous scene all
         it has.
     """
+    # Training makes its own chips with this function, so importing it must not start with training.
+    from model.training.corpus import SOURCES, draw
+
     excluded = set(left_out)
     chosen = [source for source in SOURCES if source.path in CHIP_FILES and source.split not in excluded]
 
