@@ -75,11 +75,13 @@ _STYLES: Final[dict[str, _Style]] = {
     "bicubic_wiener": _Style("bicubic + Wiener", _ORANGE, "^"),
     "guided_wiener": _Style("guided + Wiener", _PURPLE, "D"),
     "mixture": _Style("Gaussian mixture", _SKY, "<"),
-    "mlp": _Style("perceptron", _SKY, "v"),
+    "untrained": _Style("model without its learned parts", _SKY, "P"),
+    "mlp": _Style("perceptron", _ORANGE, "v"),
+    "guided_mlp": _Style("guided + perceptron", _ORANGE, "v"),
     "cos2a_like": _Style("COS2A-like network", _GREEN, "h"),
     BOUND: _Style("bound: all bands at 10 m + Wiener", _BLACK, "|"),
 }
-_MORE_STYLES: Final = tuple(_Style("", c, m) for c, m in ((_SKY, "P"), (_PURPLE, "X"), (_GREEN, ">"), (_ORANGE, "p")))
+_MORE_STYLES: Final = tuple(_Style("", c, m) for c, m in ((_SKY, "X"), (_PURPLE, "*"), (_GREEN, ">"), (_ORANGE, "p")))
 _RESOLUTIONS: Final[dict[int, tuple[str, str]]] = {10: ("#222222", "o"), 20: ("#777777", "s"), 60: ("#aaaaaa", "^")}
 """Pixel size of a source band, metres -> its grey and its marker."""
 
@@ -215,6 +217,11 @@ def _coverage_90(row: Row) -> float:
     return _number(_within(row, "coverage", "90"))
 
 
+def _coverage_in_domain(row: Row) -> float:
+    """Coverage of the 90 % interval over the pixels that the model did not refuse."""
+    return _number(_within(row, "coverage_in_domain", "90"))
+
+
 def _tiers(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows by tier, in the order in which tiers first appear."""
     tiers: dict[str, list[Row]] = {}
@@ -332,6 +339,14 @@ def _row_label(row: Row) -> str:
 # ---- (a) every file, the model against every baseline ---------------------------------------------------------------
 
 
+def _dot(style: _Style) -> dict[str, Any]:
+    """How a dot is drawn: the model's large and below, so that a rival on the same spot stays visible."""
+    open_sign = style.marker in {"x", "|"}
+    size = 11.5 if style is _MODEL else 13 if style.marker == "|" else 8.5
+    edge = {"mec": style.colour, "mew": 1.8} if open_sign else {"mec": "white", "mew": 0.6}
+    return {"ls": "", "marker": style.marker, "ms": size, "color": style.colour, **edge}
+
+
 def _draw_files(axes: Axes, rows: Sequence[Row], styles: Mapping[str, _Style], tier: str) -> None:
     """One line of dots for each file, the best of the model's on top."""
     ordered = sorted(rows, key=lambda row: _number(row.get("rmse")))
@@ -341,11 +356,8 @@ def _draw_files(axes: Axes, rows: Sequence[Row], styles: Mapping[str, _Style], t
         everything = [*values.values(), _number(row["rmse"])]
         axes.hlines(y, min(everything), max(everything), color="#d5d5d5", lw=1, zorder=1)
         for name, value in values.items():
-            s = styles[name]
-            axes.plot(
-                value, y, ls="", marker=s.marker, ms=12 if s.marker == "|" else 6.5, mew=1.8, c=s.colour, alpha=0.9
-            )
-        axes.plot(_number(row["rmse"]), y, ls="", marker="o", ms=9, c=_BLUE, mec="white", mew=0.8, zorder=4)
+            axes.plot(value, y, zorder=4, **_dot(styles[name]))
+        axes.plot(_number(row["rmse"]), y, zorder=3, **_dot(_MODEL))
         gained = skill(row)
         text = "" if np.isnan(gained) else f"{gained:+.0%}".replace("%", " %").replace("-", "−")
         worse = np.isfinite(gained) and gained < 0
@@ -385,12 +397,7 @@ def _files_figure(rows: Sequence[Row]) -> Iterator[_Drawn]:
         _reflectance_error_axis(axes, min(values) * 0.85, max(values) * 1.15, "x")
         axes.tick_params(labelbottom=True)
     grid[-1, 0].set_xlabel("RMSE, reflectance (logarithmic; further left is better)", fontsize=10)
-    handles = [
-        Line2D(
-            [], [], ls="", marker=s.marker, ms=9 if s is _MODEL else 6.5, mew=1.8, color=s.colour, label=_plain(s.label)
-        )
-        for s in (_MODEL, *styles.values())
-    ]
+    handles = [Line2D([], [], label=_plain(style.label), **_dot(style)) for style in (_MODEL, *styles.values())]
     _legend(figure, handles, min(4, len(handles)))
     star = " An asterisk marks files that the weights were fitted to." if any(map(_seen, judged)) else ""
     caption = f"RMSE of the model and of every baseline on the same simulated bands, one line for each file.{star}"
@@ -485,8 +492,9 @@ def _calibration(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64]] | 
         levels = _within(row, "coverage")
         if not isinstance(levels, dict) or not levels:
             return None
-        nominal = np.array([_number(float(level)) / 100 for level in levels])
-        observed = np.array([_number(value) for value in levels.values()])
+        percent = {level: value for level, value in levels.items() if re.fullmatch(r"\d+(\.\d+)?", str(level))}
+        nominal = np.array([float(level) / 100 for level in percent])
+        observed = np.array([_number(value) for value in percent.values()])
     known = np.isfinite(nominal) & np.isfinite(observed)
     order = np.argsort(nominal[known], kind="stable")
     return (nominal[known][order], observed[known][order]) if known.any() else None
@@ -512,20 +520,23 @@ def _calibration_figure(rows: Sequence[Row]) -> Iterator[_Drawn]:
     _draw_coverages(listing, dots, tiers)
     low, high = COVERAGE_TARGET
     handles: list[Any] = [
-        Line2D([], [], color="#999999", lw=1.2, label="ideal"),
+        Line2D([], [], color=_BLACK, lw=0.9, label="ideal"),
         Patch(
             facecolor=_ORANGE,
             alpha=0.35,
             edgecolor=_ORANGE,
             label=f"target at 90 %: {100 * low:.0f}–{100 * high:.0f} %",
         ),
-        Line2D([], [], color=_BLUE, lw=1.6, marker="o", ms=5, label="file not in training"),
     ]
+    if not all(_seen(row) for row, _ in judged):
+        handles.append(Line2D([], [], color=_BLUE, lw=1.6, marker="o", ms=5, label="file not in training"))
     if any(_seen(row) for row, _ in judged):
         handles.append(Line2D([], [], color=_GREY, lw=1.6, marker="o", mfc="white", ms=5, label="file in training *"))
+    if any(np.isfinite(_coverage_in_domain(row)) for row in dots):
+        handles.append(Line2D([], [], ls="", marker="x", ms=6, mec=_BLACK, mew=1.3, label="after abstention"))
     if len(tiers) > 1:
         handles += [Line2D([], [], color="black", lw=1.3, ls=dashes[t], label=f"{_plain(t)} tier") for t in tiers]
-    _legend(figure, handles, min(len(handles), 6))
+    _legend(figure, handles, len(handles) if len(handles) < 7 else 4)
     caption = (
         "How often the truth lies inside the interval, against how often it should: pooled over channels and pixels."
     )
@@ -537,7 +548,7 @@ def _dress_calibration(axes: Axes, curves: Sequence[tuple[NDArray[np.float64], N
     from matplotlib.patches import Rectangle
 
     low, high = COVERAGE_TARGET
-    axes.plot([0, 1], [0, 1], color="#999999", lw=1.2, zorder=1)
+    axes.plot([0, 1], [0, 1], color=_BLACK, lw=0.9, zorder=4)
     for face, edge, zorder in ((_ORANGE, "none", 2), ("none", "#8a5f00", 5)):
         box = Rectangle((0.88, low), 0.04, high - low, fc=face, ec=edge, lw=1.4, alpha=0.45 if zorder < 5 else 1)
         box.set_zorder(zorder)
@@ -562,10 +573,11 @@ def _draw_coverages(axes: Axes, rows: Sequence[Row], tiers: Sequence[str]) -> No
         value, colour = _coverage_90(row), _GREY if _seen(row) else _BLUE
         axes.hlines(y, min(value, 0.9), max(value, 0.9), color=colour, lw=1.2, alpha=0.6)
         axes.plot(value, y, ls="", marker="o", ms=7, mfc="white" if _seen(row) else colour, mec=colour, mew=1.6)
+        axes.plot(_coverage_in_domain(row), y, ls="", marker="x", ms=6, mec=_BLACK, mew=1.3, zorder=4)
     labels = [_row_label(row) + (f" ({_plain(str(row.get('tier', '')))})" if len(tiers) > 1 else "") for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
-    least = min([0.8, *(_coverage_90(row) for row in rows)])
+    least = float(np.nanmin([0.8, *(find(row) for find in (_coverage_90, _coverage_in_domain) for row in rows)]))
     axes.set_xlim(max(least - 0.03, 0.0), 1.005)
     axes.set_xlabel("observed coverage of the 90 % interval", fontsize=10)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -827,7 +839,7 @@ h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.25rem;margin:2.2rem 0 .5r
 th,td{padding:.3rem .45rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}
 thead th{vertical-align:bottom;white-space:normal;border-bottom:2px solid #333}
 th[scope=row],thead th:first-child{text-align:left;font-weight:500}
-th[scope=row]{min-width:13rem;max-width:22rem;white-space:normal;overflow-wrap:anywhere}
+th[scope=row]{min-width:15rem;max-width:22rem;white-space:normal;overflow-wrap:anywhere}
 .model{background:#eaf3fa;font-weight:600}.lost{background:#fbe6d8;font-weight:600}.lost::after{content:" ▲"}
 tr.mean td,tr.mean th{border-top:2px solid #333;font-weight:600}
 figure{margin:1rem 0 2.2rem}img{width:100%;max-width:1200px;height:auto}

@@ -65,6 +65,7 @@ def make_row(file: str = "/data/scene.npz", tier: str = "spectral", seed: int = 
         "sam_bright_deg": 1.9,
         "psnr_db": float(-20 * np.log10(rmse)),
         "coverage": {k: float((z <= norm.ppf(0.5 + int(k) / 200)).mean()) for k in ("50", "80", "90", "95")},
+        "coverage_in_domain": {"90": 0.91},
         "interval_width": float(2 * 1.645 * sigma.mean()),
         "consistency_within_noise": 0.995,
         "ood_fraction": 0.01,
@@ -218,7 +219,18 @@ class TestSkill:
         assert np.isnan(skill(row))
 
 
-SCALARS = ("file", "tier", "pixels", "in_training", "rmse", "sam_deg", "psnr_db", "coverage", "baselines")
+SCALARS = (
+    "file",
+    "tier",
+    "pixels",
+    "in_training",
+    "rmse",
+    "sam_deg",
+    "psnr_db",
+    "coverage",
+    "coverage_in_domain",
+    "baselines",
+)
 
 
 def only(row: dict, *keys: str) -> dict:
