@@ -295,9 +295,9 @@ def compare_unmixing(
         ``truth`` holds the truth against itself with other random directions: the method's own repeatability, below
         which no difference between candidates means anything, and the closure the method itself leaves. Angles of
         dark endmembers, which are mostly noise, weigh as much as any.
-        ``raw`` has only abundances, matched by their correlation (in both
-        keys): signatures in all channels, and so an angle or a closure, are what bands alone cannot give. Its figure is
-        to be held against the candidates' ``abundance_rmse_by_abundance``.
+        ``raw`` has only abundances, matched by their correlation (in both keys): signatures in all channels, and so an
+        angle or a closure, are what bands alone cannot give. Its figure is to be held against the candidates'
+        ``abundance_rmse_by_abundance``.
 
     Raises:
         InvalidSpectra: if shapes disagree or fewer complete pixels than endmembers are left.
