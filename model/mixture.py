@@ -1,8 +1,9 @@
-"""Spectra from the twelve bands: the closed-form posterior under a Gaussian mixture in the subspace.
+"""Spectra from the bands: the closed-form posterior under a Gaussian mixture in the subspace.
 
-Bands ``y`` (12) are divided by their illumination scale ``s = sqrt(mean_b y_b^2 + s0^2)`` (B01 not counted), ``z = y
-/ s``; the floor ``s0`` keeps dark water from being amplified. In each class ``j`` of the prior the scaled
-coefficients are Gaussian, ``c / s ~ N(m_j, C_j)``, and observed as ``z = A c / s + n``, ``n ~ N(0, R_j)``. With
+Bands ``y`` (twelve of Sentinel-2, seven of OLI) are divided by their illumination scale ``s = sqrt(mean_b y_b^2 +
+s0^2)`` (the first not counted), ``z = y / s``; the floor ``s0`` keeps dark water from being amplified. In each class
+``j`` of the prior the scaled coefficients are Gaussian, ``c / s ~ N(m_j, C_j)``, and observed as ``z = A c / s + n``,
+``n ~ N(0, R_j)``. With
 
     V_j = A C_j A' + R_j,   K_j = C_j A' V_j^-1,   w_j ~ p_j N(z; A m_j, V_j)
 
@@ -11,9 +12,10 @@ the posterior mean is
     c = s sum_j w_j (m_j + K_j (z - A m_j))
       = s sum_j w_j m_j  +  sum_b s (sum_j w_j K_jb (z_b - (A m_j)_b)),
 
-the prior at this brightness plus one contribution per band, exactly. With one class this is Wiener's estimate. B01
-lies outside the product's grid: its row of ``A`` is a regression on the coefficients, its part of ``R`` includes what
-that regression leaves, and it takes no part in ``w``. It informs the estimate and never constrains it.
+the prior at this brightness plus one contribution per band, exactly. With one class this is Wiener's estimate. The
+first band (B01 of Sentinel-2, B1 of OLI) lies outside the product's grid: its row of ``A`` is a regression on the
+coefficients, its part of ``R`` includes what that regression leaves, and it takes no part in ``w``. It informs the
+estimate and never constrains it.
 
 `model.unfolding` starts from this answer.
 """
@@ -48,7 +50,7 @@ class MixturePrior:
     covariance: NDArray[np.float64]
     """(J, k, k) class covariances of the scaled coefficients."""
     noise: NDArray[np.float64]
-    """(J, 12) variances of the scaled bands' noise, with what the subspace and B01's regression leave."""
+    """(J, bands) variances of the scaled bands' noise, with what the subspace and the first band's regression leave."""
     scale_floor: float
     """s0, reflectance."""
 
@@ -58,11 +60,11 @@ class ClosedForm:
     """The matrices of the posterior for one platform, float64."""
 
     band_mean: NDArray[np.float64]
-    """(J, 12) A m_j."""
+    """(J, bands) A m_j."""
     gain: NDArray[np.float64]
-    """(J, k, 12) K_j."""
+    """(J, k, bands) K_j."""
     whitener: NDArray[np.float64]
-    """(J, 11, 11) lower factors L with L'L = V_j^-1 over the likelihood bands."""
+    """(J, bands - 1, bands - 1) lower factors L with L'L = V_j^-1 over the likelihood bands."""
     log_normaliser: NDArray[np.float64]
     """(J,) log p_j - log det(V_j) / 2."""
     covariance: NDArray[np.float64]
@@ -74,7 +76,7 @@ def closed_form(prior: MixturePrior, observation: NDArray[np.float64]) -> Closed
 
     Args:
         prior: the mixture.
-        observation: (12, k) A, bands from coefficients.
+        observation: (bands, k) A, bands from coefficients.
 
     Returns:
         Everything the per-pixel evaluation needs.
@@ -84,7 +86,7 @@ def closed_form(prior: MixturePrior, observation: NDArray[np.float64]) -> Closed
     gains, factors, normalisers, covariances = [], [], [], []
     for weight, C, R in zip(prior.weight, prior.covariance, prior.noise, strict=True):
         V = A @ C @ A.T + np.diag(R)
-        K = np.linalg.solve(V, A @ C).T  # (k, 12)
+        K = np.linalg.solve(V, A @ C).T  # (k, bands)
         L = np.linalg.inv(np.linalg.cholesky(V[LIKELIHOOD_BANDS, LIKELIHOOD_BANDS]))
         gains.append(K)
         factors.append(L)
@@ -105,7 +107,7 @@ class Posterior:
     scale: torch.Tensor
     """(N,) illumination scale s, reflectance."""
     distance: torch.Tensor
-    """(N,) squared Mahalanobis distance to the nearest class, over the eleven likelihood bands."""
+    """(N,) squared Mahalanobis distance to the nearest class, over the likelihood bands."""
 
 
 class SpectralPosterior:
@@ -129,34 +131,34 @@ class SpectralPosterior:
         shift = np.einsum("jab,jb->ja", form.whitener, form.band_mean[:, LIKELIHOOD_BANDS])
         self._whitener_shift = tensor(shift.reshape(classes * inner, 1))
         offset = prior.mean - np.einsum("jkb,jb->jk", form.gain, form.band_mean)  # (J, k)
-        # Rows [w_j z_1 .. w_j z_12, w_j] of every class meet [K_j, o_j]: one product per chunk.
+        # Rows [w_j z_1 .. w_j z_b, w_j] of every class meet [K_j, o_j]: one product per chunk.
         self._gain = tensor(np.concatenate([form.gain, offset[:, :, None]], axis=2).transpose(1, 0, 2).reshape(k, -1))
         self._bands = bands
 
     def scale(self, y: torch.Tensor) -> torch.Tensor:
-        """Illumination scale (N,) of bands (12, N)."""
+        """Illumination scale (N,) of bands (bands, N)."""
         return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self._floor2)
 
     def classify(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class probabilities (J, N) and squared distance (J, N) of scaled bands (12, N)."""
-        white = self._whitener @ z[LIKELIHOOD_BANDS] - self._whitener_shift  # (J * 11, N)
+        """Class probabilities (J, N) and squared distance (J, N) of scaled bands (bands, N)."""
+        white = self._whitener @ z[LIKELIHOOD_BANDS] - self._whitener_shift  # (J * (bands - 1), N)
         distance = white.view(self.classes, -1, z.shape[1]).square().sum(dim=1)
         return torch.softmax(self._log_normaliser - 0.5 * distance, dim=0), distance
 
     def chunk(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Scaled coefficients (k, N), scaled bands (12, N), class probabilities (J, N), scale (N,), distance (N,)."""
+        """Scaled coefficients (k, N) and bands (bands, N), class probabilities (J, N), scale (N,), distance (N,)."""
         s = self.scale(y)
         z = y / s
         w, distance = self.classify(z)
-        z1 = torch.cat([z, torch.ones_like(z[:1])])  # (13, N)
-        weighted = (w[:, None, :] * z1[None]).reshape(-1, y.shape[1])  # (J * 13, N)
+        z1 = torch.cat([z, torch.ones_like(z[:1])])  # (bands + 1, N)
+        weighted = (w[:, None, :] * z1[None]).reshape(-1, y.shape[1])  # (J * (bands + 1), N)
         return self._gain @ weighted, z, w, s, distance.amin(dim=0)
 
     def __call__(self, y: torch.Tensor) -> Posterior:
         """Evaluate the posterior.
 
         Args:
-            y: (12, N) float32 surface reflectance of the twelve bands, finite.
+            y: (bands, N) float32 surface reflectance, finite.
 
         Returns:
             The posterior of every pixel.

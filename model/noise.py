@@ -54,12 +54,23 @@ _REFERENCE: Final[Mapping[str, tuple[float, float, float, float]]] = MappingProx
 )
 
 
-def _absolute_part(name: str) -> float:
-    radiance, snr, irradiance, _ = _REFERENCE[name]
+def noise_equivalent(radiance: float, snr: float, irradiance: float) -> float:
+    """Noise-equivalent reflectance ``a`` of a band at its reference radiance, the processor's floor included.
+
+    Args:
+        radiance: reference radiance, W/m2/sr/um.
+        snr: signal-to-noise ratio there.
+        irradiance: solar irradiance of the band, W/m2/um.
+
+    Returns:
+        ``a``, reflectance, with the sun at 45 degrees.
+    """
     return float(np.hypot(np.pi * radiance / (irradiance * _COS_REFERENCE_SUN * snr), _PROCESSING_FLOOR))
 
 
-NOISE_ABSOLUTE: Final[NDArray[np.float64]] = np.array([_absolute_part(name) for name in SOURCE_BAND_NAMES])
+NOISE_ABSOLUTE: Final[NDArray[np.float64]] = np.array(
+    [noise_equivalent(*_REFERENCE[name][:3]) for name in SOURCE_BAND_NAMES]
+)
 """(12,) a, reflectance."""
 
 NOISE_RELATIVE: Final[NDArray[np.float64]] = np.array([_REFERENCE[name][3] for name in SOURCE_BAND_NAMES])
@@ -78,6 +89,22 @@ def source_sigma(reflectance: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns:
         (12, ...) one sigma, reflectance.
     """
+    return noise_sigma(reflectance, NOISE_ABSOLUTE, NOISE_RELATIVE)
+
+
+def noise_sigma(
+    reflectance: NDArray[np.floating], absolute: NDArray[np.float64], relative: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standard deviation ``sqrt(a^2 + (b rho)^2)`` of any instrument's noise.
+
+    Args:
+        reflectance: (bands, ...) surface reflectance, 0-1.
+        absolute: (bands,) a, reflectance.
+        relative: (bands,) b.
+
+    Returns:
+        (bands, ...) one sigma, reflectance.
+    """
     shape = (-1,) + (1,) * (np.ndim(reflectance) - 1)
-    absolute, relative = NOISE_ABSOLUTE.reshape(shape), NOISE_RELATIVE.reshape(shape)
-    return np.asarray(np.sqrt(absolute**2 + (relative * reflectance) ** 2))
+    a, b = absolute.reshape(shape), relative.reshape(shape)
+    return np.asarray(np.sqrt(a**2 + (b * reflectance) ** 2))

@@ -36,9 +36,9 @@ class Sensor:
     """What the weights hold for one platform."""
 
     responses: NDArray[np.float64]
-    """(12, 172) D; the row of B01 is its regression on the channels, the others are the spectral responses."""
+    """(bands, 172) D; the first row is the coastal band's regression on the channels, the others are the responses."""
     loss: NDArray[np.float64]
-    """(12,) fraction of each band's response outside the grid."""
+    """(bands,) fraction of each band's response outside the grid."""
     prior: MixturePrior
     """The spectral prior with this platform's noise."""
 

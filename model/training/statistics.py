@@ -1,4 +1,4 @@
-"""Fit the model's statistics: subspace, B01's regression, and the Gaussian mixture of scaled coefficients.
+"""Fit the model's statistics: subspace, the coastal band's regression, and the Gaussian mixture of scaled coefficients.
 
 The mixture is fitted by expectation-maximisation on what the sensor sees: responsibilities come from the scaled bands
 (so that at inference the same bands choose the same class), moments from the full spectra. Each class covariance is
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from model.instruments import SENTINEL2_MSI, Instrument
 from model.mixture import LIKELIHOOD_BANDS, MixturePrior, closed_form
-from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, Sensor
 from model.subspace import coefficient_steps, fit_basis
 from model.uncertainty import uncalibrated
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from model.srf import Responses
 
-REFERENCE_PLATFORM: Final[str] = "sentinel-2a"
-"""The platform whose responses define illumination scale and classes while fitting."""
+REFERENCE_PLATFORM: Final[str] = SENTINEL2_MSI.reference_platform
+"""Sentinel-2's platform whose responses define illumination scale and classes while fitting."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,17 @@ def _scales(bands: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
 def _coastal_regression(
     coefficients: NDArray[np.float64], coastal: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """B01 from coefficients: (k,) weights by ridge regression and (n,) residuals, nan where B01 is unknown."""
+    """Coastal band from coefficients: (k,) weights by ridge regression and (n,) residuals, nan where it is unknown."""
     known = np.isfinite(coastal)
     c = coefficients[known]
     ridge = 1e-5 * np.trace(c.T @ c) / c.shape[1]
     weights = np.linalg.solve(c.T @ c + ridge * np.eye(c.shape[1]), c.T @ coastal[known])
     return weights, coastal - coefficients @ weights
+
+
+def _with_coastal(row: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(bands, 172) responses with the coastal band's regression in their first row."""
+    return np.where(np.arange(len(matrix))[:, None] == 0, row, matrix)
 
 
 def _initial_classes(bands: NDArray[np.float64], classes: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -82,11 +87,11 @@ class _Sample:
     coefficients: NDArray[np.float64]
     """(n, k)."""
     bands: NDArray[np.float64]
-    """(n, 12); B01 is its regression, it takes no part."""
+    """(n, bands); the coastal one is its regression, it takes no part."""
     noise: NDArray[np.float64]
-    """(n, 12) variances."""
+    """(n, bands) variances."""
     observation: NDArray[np.float64]
-    """(12, k)."""
+    """(bands, k)."""
 
 
 def _moments(sample: _Sample, part: NDArray[np.float64], settings: FitSettings) -> MixturePrior:
@@ -122,20 +127,22 @@ def fit_statistics(
     responses: Mapping[str, Responses],
     rng: np.random.Generator,
     settings: FitSettings,
+    instrument: Instrument = SENTINEL2_MSI,
 ) -> Parameters:
     """Fit everything but the calibration.
 
     Args:
         spectra: (n, 172) reflectance, balanced.
-        coastal: (n,) reflectance in B01, nan where unknown.
-        responses: platform -> response matrix on the grid.
+        coastal: (n,) reflectance in the first band, which lies outside the grid; nan where unknown.
+        responses: platform -> response matrix on the grid, the reference platform among them.
         rng: source of randomness.
         settings: the choices.
+        instrument: whose bands and noise.
 
     Returns:
         Parameters with an uncalibrated uncertainty.
     """
-    reference = responses[REFERENCE_PLATFORM].matrix
+    reference = responses[instrument.reference_platform].matrix
     bands = spectra @ reference.T
     scale = _scales(bands, settings.scale_floor)
     scaled = spectra / scale
@@ -146,9 +153,10 @@ def fit_statistics(
     coastal_row = weights @ basis.components
 
     def sample(matrix: NDArray[np.float64]) -> _Sample:
-        full = np.where(np.arange(12)[:, None] == 0, coastal_row, matrix)
+        full = _with_coastal(coastal_row, matrix)
         z = scaled @ full.T
-        noise = (NOISE_ABSOLUTE / scale) ** 2 + (NOISE_RELATIVE * z) ** 2 + ((rest @ full.T) ** 2).mean(axis=0)
+        a, b = instrument.noise_absolute, instrument.noise_relative
+        noise = (a / scale) ** 2 + (b * z) ** 2 + ((rest @ full.T) ** 2).mean(axis=0)
         noise[:, 0] += np.nanvar(leftover)
         return _Sample(coefficients, z, noise, full @ basis.components.T)
 
@@ -158,7 +166,7 @@ def fit_statistics(
         part = _responsibilities(fitted, _moments(fitted, part, settings))
     sensors = {
         platform: Sensor(
-            np.where(np.arange(12)[:, None] == 0, coastal_row, response.matrix),
+            _with_coastal(coastal_row, response.matrix),
             response.loss,
             _moments(sample(response.matrix), part, settings),
         )

@@ -16,13 +16,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model.instruments import SENTINEL2_MSI
 from model.mixture import SpectralPosterior
-from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.unfolding import StageWeights, UnfoldingWeights, pooled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from model.instruments import Instrument
     from model.parameters import Parameters
 
 ROBUST: Final[float] = 1e-4
@@ -95,16 +96,18 @@ def fit_unfolding(
     seed: int,
     settings: UnfoldingSettings,
     steps: int | None = None,
+    instrument: Instrument = SENTINEL2_MSI,
 ) -> list[UnfoldingWeights]:
     """Train the stages behind fitted statistics.
 
     Args:
         parameters: the statistics, fitted to the same spectra.
         spectra: (n, 172) reflectance.
-        coastal: (n,) reflectance in B01, nan where unknown.
+        coastal: (n,) reflectance in the first band, nan where unknown.
         seed: of the descent.
         settings: the choices.
         steps: how many steps; all of the settings' unless told.
+        instrument: whose noise.
 
     Returns:
         Weights after each snapshot's share of the settings' steps, the last one being the longest.
@@ -114,14 +117,15 @@ def fit_unfolding(
     platforms = [_Platform(parameters, name, spectra, coastal) for name in parameters.sensors]
     target = torch.as_tensor(parameters.basis.project(spectra).T, dtype=torch.float32)
     k, n = target.shape
-    absolute = torch.as_tensor(NOISE_ABSOLUTE, dtype=torch.float32)[:, None]
-    relative = torch.as_tensor(NOISE_RELATIVE, dtype=torch.float32)[:, None]
+    absolute = torch.tensor(instrument.noise_absolute, dtype=torch.float32)[:, None]
+    relative = torch.tensor(instrument.noise_relative, dtype=torch.float32)[:, None]
     with torch.no_grad():
         v0, z, _, s, _ = platforms[0].posterior.chunk(platforms[0].bands)
         seen = torch.cat([z, v0])
         mean, spread = seen.mean(dim=1), seen.std(dim=1) + 1e-6
         size = (target / s - v0).std(dim=1)
-    stages = nn.ModuleList(_Stage(len(mean), settings.hidden, k, settings.rho) for _ in range(settings.stages))
+    unrolled = [_Stage(len(mean), settings.hidden, k, settings.rho) for _ in range(settings.stages)]
+    stages = nn.ModuleList(unrolled)
     averaged = [p.detach().clone() for p in stages.parameters()]
     optimiser = torch.optim.AdamW(stages.parameters(), lr=settings.rate, weight_decay=settings.decay)
     every = max(1, settings.steps // settings.snapshots)
@@ -139,7 +143,7 @@ def fit_unfolding(
         with torch.no_grad():
             v, z, _, s, _ = platform.posterior.chunk(y)
         v, z = v.T, z.T
-        for stage in stages:
+        for stage in unrolled:
             features = (torch.cat([z, v], dim=1) - mean) / spread
             v = platform.data_step(v + size * stage(features), z, torch.exp(stage.log_rho))
         error = (v - (c / s).T).square().sum(dim=1)
