@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from model.bands import CENTRE_NM, FWHM_NM, SOURCE_BAND_NAMES
-from model.errors import InvalidResponseTable
+from model.errors import DataMissing, InvalidResponseTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,3 +159,35 @@ def read_sentinel2_tables(path: Path) -> dict[str, ResponseTable]:
 
 S2C_SUBSTITUTED_BANDS: Final[tuple[str, ...]] = ("B01", "B09")
 """Bands whose Sentinel-2C response is Sentinel-2B's."""
+
+
+def read_oli_tables(bands: tuple[str, ...], platforms: tuple[str, ...]) -> dict[str, ResponseTable]:
+    """Responses of Landsat's Operational Land Imager, from ``pyrsr`` (needed for training only).
+
+    They are NASA's band averages (Ball_BA_RSR, version 1.2 of OLI and 1.0 of OLI-2), each at 1 nm on its own axis;
+    faintly negative values of the laboratory's measurement count as none.
+
+    Args:
+        bands: band names, ``B1`` ... ``B7``.
+        platforms: ``landsat-8``, ``landsat-9``.
+
+    Returns:
+        Platform name -> table in the order of `bands`, on one axis of 1 nm.
+
+    Raises:
+        DataMissing: if ``pyrsr`` is not installed.
+    """
+    try:
+        from pyrsr.rsr import RSR_reader
+    except ImportError as error:
+        raise DataMissing(
+            f"Landsat's responses come from pyrsr, which is absent ({error}); install explains2a[train]"
+        ) from error
+    tables = {}
+    for platform in platforms:
+        measured = RSR_reader(platform.title(), "OLI_TIRS", LayerBandsAssignment=[b.removeprefix("B") for b in bands])
+        curves = [(curve[:, 0] * 1000.0, np.clip(curve[:, 1], 0.0, None)) for curve in measured.values()]
+        axis = np.arange(np.floor(min(w[0] for w, _ in curves)) - 1, np.ceil(max(w[-1] for w, _ in curves)) + 2)
+        response = np.stack([np.interp(axis, w, r, left=0.0, right=0.0) for w, r in curves])
+        tables[platform] = ResponseTable(bands, axis, response)
+    return tables
