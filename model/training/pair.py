@@ -6,9 +6,10 @@ Everything is what Sentinel-2 is trained with, at the instrument's own bands and
 regression (`model.training.statistics`), unfolding stages (`model.training.unfolding`), calibration by scene. Only the
 spectral half is trained. An instrument whose bands share one resolution needs no more: its fusion is the identity.
 
-Every judging split is left out in turn. How long to train, and the calibration that a split's coverage is judged
-with, come from the other splits. This is simpler than what Sentinel-2 gets in one respect: the other splits' fits have
-seen the judged split (not nested to two scenes out), so that coverage is slightly flattering; errors are not.
+Every judging split is left out in turn. How long to train the stages (not at all is among the answers), and the
+calibration that a split's coverage is judged with, come from the other splits. This is simpler than what Sentinel-2
+gets in one respect: the other splits' fits have seen the judged split (not nested to two scenes out), so that coverage
+is slightly flattering; errors are not.
 """
 
 from __future__ import annotations
@@ -135,18 +136,19 @@ class Fold:
     """A fit without one split, and what the split looks like to the instrument."""
 
     parameters: Parameters
-    snapshots: tuple[UnfoldingWeights, ...]
+    lengths: tuple[UnfoldingWeights, ...]
+    """The unfolding after each length of training; the first has no stage: the closed form alone."""
     wiener: Wiener
     bands: NDArray[np.float64]
     """(bands, n) noisy reflectance of the split left out."""
     truth: NDArray[np.float64]
     """(172, n) its spectra, nan where the imaging instrument saw nothing."""
-    curve: tuple[float, ...]
-    """Error of every snapshot relative to the closed-form start."""
+    curve: list[float]
+    """Error after each length relative to the closed form, whose own is 1."""
 
-    def after(self, snapshot: int) -> Parameters:
-        """The parameters with the unfolding of one snapshot."""
-        return replace(self.parameters, unfolding=self.snapshots[snapshot])
+    def after(self, length: int) -> Parameters:
+        """The parameters with the unfolding of one length of training."""
+        return replace(self.parameters, unfolding=self.lengths[length])
 
 
 def check_responses(instrument: Instrument, responses: Mapping[str, Responses]) -> None:
@@ -231,29 +233,28 @@ class _Run:
         return np.random.default_rng([self.seed, use, sum(name.encode())])
 
     def fit(
-        self, left_out: tuple[str, ...], snapshots: int | None = None
-    ) -> tuple[Parameters, list[UnfoldingWeights], Wiener]:
-        """Statistics, unfolding after each length of training, and Wiener's estimate."""
+        self, left_out: tuple[str, ...], length: int | None = None
+    ) -> tuple[Parameters, tuple[UnfoldingWeights, ...], Wiener]:
+        """Statistics, unfolding after each length of training up to one, and Wiener's estimate."""
         rng = self.rng("+".join(left_out), 0)
         spectra, coastal = draw(self.corpus, left_out, rng)
         parameters = fit_statistics(spectra, coastal, self.responses, rng, self.settings.fit, self.instrument)
         chosen = self.settings.unfolding
-        steps = None if snapshots is None else snapshots * max(1, chosen.steps // chosen.snapshots)
+        steps = None if length is None else length * max(1, chosen.steps // chosen.snapshots)
         seed = int(rng.integers(2**31))
         stages = fit_unfolding(parameters, spectra, coastal, seed, chosen, steps, self.instrument)
         wiener = fit_wiener(spectra, coastal, parameters.sensors[self.platform].responses, self.instrument)
-        return parameters, stages, wiener
+        return parameters, (UnfoldingWeights(), *stages), wiener
 
     def fold(self, split: str) -> Fold:
         """The fit without a split, tried on it."""
-        parameters, stages, wiener = self.fit((split,))
+        parameters, lengths, wiener = self.fit((split,))
         responses = parameters.sensors[self.platform].responses
         bands, truth = sample(self.corpus, split, responses, self.instrument, self.rng(split, 1))
-        fold = Fold(parameters, tuple(stages), wiener, bands, truth, ())
-        tried = [UnfoldingWeights(), *stages]
-        errors = [judge(replace(parameters, unfolding=stage), self.platform, fold)[1].error for stage in tried]
+        fold = Fold(parameters, lengths, wiener, bands, truth, [])
+        errors = [judge(fold.after(length), self.platform, fold)[1].error for length in range(len(lengths))]
         rmse = [float(np.sqrt(np.nanmean(error.astype(np.float64) ** 2))) for error in errors]
-        return replace(fold, curve=tuple(value / rmse[0] for value in rmse[1:]))
+        return replace(fold, curve=[value / rmse[0] for value in rmse])
 
     def calibrate(self, results: Sequence[LeftOut], parameters: Parameters, use: str) -> Calibration:
         """Scale factors by scene, and a limit of the domain for this number of bands."""
@@ -267,8 +268,8 @@ class _Run:
         return replace(found, distance_limit=max(float(np.quantile(pooled, DOMAIN_QUANTILE)), floor))
 
 
-def shortest(curves: Mapping[str, Sequence[float]], *judged: str) -> int:
-    """The snapshot that is best on average over the splits, the judged ones not asked."""
+def advised(curves: Mapping[str, Sequence[float]], *judged: str) -> int:
+    """The length of training that is best on average over the splits, the judged ones not asked."""
     return int(np.argmin(np.mean([curve for split, curve in curves.items() if split not in judged], axis=0)))
 
 
@@ -288,9 +289,10 @@ def _judged(run: _Run, folds: Mapping[str, Fold]) -> tuple[dict[str, LeftOut], l
     curves = {split: fold.curve for split, fold in folds.items()}
     results, rows = {}, []
     for split, fold in folds.items():
-        estimate, results[split] = judge(fold.after(shortest(curves, split)), run.platform, fold)
-        plain, _ = judge(fold.parameters, run.platform, fold)
-        baselines = {"wiener": fold.wiener(fold.bands), "mixture": plain}
+        estimate, results[split] = judge(fold.after(advised(curves, split)), run.platform, fold)
+        plain, _ = judge(fold.after(0), run.platform, fold)
+        trained, _ = judge(fold.after(-1), run.platform, fold)
+        baselines = {"wiener": fold.wiener(fold.bands), "closed_form": plain, "longest_trained": trained}
         rows.append(
             {"split": split, "pixels": fold.bands.shape[1], "tier": "spectral"}
             | figures(estimate, fold.truth)
@@ -351,11 +353,11 @@ def train_pair(
     results, rows = _judged(run, folds)
     shares = _coverage(run, folds, results)
     curves = {split: fold.curve for split, fold in folds.items()}
-    length = shortest(curves)
+    length = advised(curves)
     tell("fitting everything", 0.85)
-    fitted, stages, _ = run.fit((), length + 1)
+    fitted, lengths, _ = run.fit((), length)
     calibration = run.calibrate(list(results.values()), fitted, "")
-    parameters = replace(fitted, unfolding=stages[-1], calibration=calibration)
+    parameters = replace(fitted, unfolding=lengths[length], calibration=calibration)
     content, digest = serialise(parameters)
     metrics = {
         "protocol": "every split left out in turn; the reference platform's responses and the table's noise; length "
