@@ -274,14 +274,21 @@ def train(
     destination: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also retrain the networks the model is judged against.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes side by side; as many as cores. Changes no result.")] = None,
 ) -> None:
-    """Fit the model's statistics and response matrices; write weights and model card."""
+    """Fit the model, judge it with every scene left out in turn; write weights, model card and study.
+
+    A run that is broken off goes on where it was when started again with the same folders.
+    """
     from model.training import train as fit
 
     with _bar() as bar:
         task = bar.add_task("reading", total=1.0)
         card = fit(
-            data, destination, device=device, seed=seed,
+            data, destination, device=device, seed=seed, networks=baselines, jobs=jobs,
             progress=lambda step, done: bar.update(task, description=step, completed=done),
         )  # fmt: skip
     out.print(f"{card.name} {card.version}, digest {card.digest}\nwritten to {destination}")

@@ -23,7 +23,7 @@ import torch
 from model.duality import DualityModel, Multispectral, load_model
 from model.evaluation.networks.cos2a import BANDS, Cos2aLike
 from model.inference import GRANULE, Cell, cells
-from model.unfolding import closed_form
+from model.mixture import closed_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

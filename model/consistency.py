@@ -1,6 +1,6 @@
 """The last data step: where the product would contradict the sensor beyond its noise, it gives way.
 
-The posterior trusts twelve bands at 10 m, eight of which are themselves estimates there, and a mixture may misjudge a
+The posterior trusts twelve bands at 10 m, eight of which are themselves estimates there, and a prior may misjudge a
 pixel unlike its classes. So the product is seen through the sensor once more, at each band's own resolution, and what
 exceeds the noise,
 
@@ -9,6 +9,8 @@ exceeds the noise,
 is taken back: ``c += G up(e)`` with the gain ``G = C A' (A C A' + eps R)^-1`` of the pooled prior. Pixels that agree
 within ``t sigma`` are left exactly as they are: agreement below the noise is never forced. Each column of ``G`` belongs
 to one band, so the correction adds to that band's contribution and completeness stays exact. B01 takes no part.
+
+The passes run on the twelve bands that the product is seen in, ``A c``; the coefficients follow once at the end.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from model.fusion import up
-from model.residual import ROWS
+from model.fusion import down, up
+from model.residual import JUDGED_MTF, ROWS, noise_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from model.mixture import MixturePrior
-    from model.residual import Residual
 
 TOLERATED_SIGMAS: Final[float] = 1.75
 """t: disagreement up to here is noise."""
 
-PASSES: Final[int] = 4
+PASSES: Final[int] = 3
 """How often what exceeds the noise is taken back."""
 
 TIGHTNESS: Final[float] = 0.1
@@ -58,24 +59,65 @@ def correction_gain(prior: MixturePrior, observation: NDArray[np.float64]) -> ND
     return np.concatenate([np.zeros((len(gain), 1)), gain], axis=1)
 
 
-def excess(residuals: Mapping[int, Residual], shape: tuple[int, int]) -> torch.Tensor:
-    """Disagreement beyond the noise, brought to 10 m.
+def beyond_noise(value: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+    """What of a difference (nan counts as none) exceeds its limit in magnitude; both of one shape."""
+    known = torch.nan_to_num(value, nan=0.0)
+    return known - torch.minimum(torch.maximum(known, -limit), limit)
 
-    Args:
-        residuals: resolution in metres -> residual with its sigma.
-        shape: (h, w) of the 10 m grid.
 
-    Returns:
-        (12, h, w) reflectance; zero where the product agrees, where nothing is known, and for B01.
-    """
-    first = residuals[10].value
-    out = torch.zeros(12, *shape, dtype=first.dtype, device=first.device)
-    for resolution, part in residuals.items():
-        limit = TOLERATED_SIGMAS * part.sigma
-        value = torch.nan_to_num(part.value, nan=0.0)
-        beyond = value - torch.minimum(torch.maximum(value, -limit), limit)
-        fine = beyond if resolution == 10 else up(beyond, resolution // 10)
-        for row, plane in zip(ROWS[resolution], fine, strict=True):
-            if row:
-                out[row] = plane
-    return out
+class DataStep:
+    """The passes for one window of one platform."""
+
+    def __init__(self, sources: Mapping[int, torch.Tensor], valid: torch.Tensor) -> None:
+        """Prepare the window.
+
+        Args:
+            sources: resolution in metres -> (bands, h, w) source reflectance, nan = nodata.
+            valid: (h, w) bool, validity of the product at 10 m.
+        """
+        self._weight = None if bool(valid.all()) else valid.to(sources[10].dtype)
+        self._parts = []
+        for resolution, source in sources.items():
+            judged = [i for i, row in enumerate(ROWS[resolution]) if row]  # B01 asks for nothing
+            rows = [ROWS[resolution][i] for i in judged]
+            limit = TOLERATED_SIGMAS * noise_of(source[judged], rows)
+            self._parts.append((resolution // 10, rows, source[judged], limit))
+        self._valid = valid
+
+    def excess(self, seen: torch.Tensor) -> torch.Tensor:
+        """Disagreement beyond the noise, brought to 10 m.
+
+        Args:
+            seen: (12, h, w) the product in the source's bands at 10 m.
+
+        Returns:
+            (12, h, w) reflectance; zero where the product agrees, where nothing is known, and for B01.
+        """
+        out = torch.zeros_like(seen)
+        for ratio, rows, source, limit in self._parts:
+            if ratio == 1:
+                out[rows] = beyond_noise(source - seen[rows], limit) * self._valid
+            else:
+                beyond = beyond_noise(source - down(seen[rows], ratio, self._weight, JUDGED_MTF), limit)
+                if bool(beyond.any()):
+                    out[rows] = up(beyond, ratio)
+        return out
+
+    def __call__(self, seen: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+        """Take back what exceeds the noise.
+
+        Args:
+            seen: (12, h, w) the product in the source's bands at 10 m.
+            response: (12, 12) A G: what the bands show of a correction.
+
+        Returns:
+            (12, h * w) the sum of what was taken back; ``G`` brings it to the coefficients.
+        """
+        total = torch.zeros_like(seen)
+        for _ in range(PASSES):
+            beyond = self.excess(seen)
+            if not bool(beyond.any()):
+                break
+            total += beyond
+            seen = seen + (response @ beyond.view(12, -1)).view_as(seen)
+        return total.view(12, -1)

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from model.solution import PlatformTools, Solution
 
 BLOCK: Final[int] = 192
-STRIP: Final[int] = 24
-"""The 172 bands are expanded in pieces of 24 rows and 192 columns: small enough for the cache, and kept windows start
+STRIP: Final[int] = 8
+"""The 172 bands are expanded in pieces of 8 rows and 192 columns: small enough for the cache, and kept windows start
 at their multiples, so pieces never shift."""
 
 
@@ -188,6 +188,8 @@ class DualityModel:
         """
         tools = self.solver.tools(msi.platform)
         check_image(msi, halo)
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # results must not depend on how many cores there are; see `in_parallel`
         b10, b20, b60 = (
             torch.where(torch.isfinite(t), t, torch.nan)
             for t in (torch.as_tensor(a).to(self.device) for a in (msi.b10, msi.b20, msi.b60))
@@ -202,20 +204,21 @@ class DualityModel:
             left, top, right, bottom = (side // ratio for side in halo)
             return image[..., top : height // ratio - bottom, left : width // ratio - right]
 
-        def kept(flat: torch.Tensor) -> torch.Tensor:
-            return inner(flat.view(*flat.shape[:-1], height, width)).reshape(*flat.shape[:-1], -1)
+        def kept(image: torch.Tensor) -> torch.Tensor:
+            planes = image.reshape(-1, height, width)
+            return inner(planes).reshape(len(planes), -1)
 
         valid = inner(fused.valid)
         void = ~valid
         layers = self._layers(
             tools,
-            kept(fused.bands.view(12, -1)),
-            kept(solution.simulated.view(12, -1)),
+            kept(fused.bands),
+            kept(solution.simulated),
             kept(unfolded.weights),
             kept(torch.stack([unfolded.scale, unfolded.distance])),
-            kept(torch.cat([fused.detail20[None], fused.detail60[None], fused.gains]).view(6, -1)),
+            kept(torch.cat([fused.detail20[None], fused.detail60[None], fused.gains])),
             kept(unfolded.learned),
-            kept(torch.cat([_all_stages(unfolded.changes), solution.corrected.view(1, -1)])),
+            kept(torch.cat([_all_stages(unfolded.changes), solution.corrected.reshape(1, -1)])),
         )
         uncertainty, explanation = layers[: len(self.uncertainty_layers)], layers[len(self.uncertainty_layers) :]
         coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
@@ -229,11 +232,13 @@ class DualityModel:
             "measured": _sum(explanation[0] * SHARE_STEP * valid.flatten()),
             **_residual_totals(residuals, inner),
         }
+        if bool(void.any()):
+            layers.masked_fill_(void.view(1, -1), NODATA)
         return Estimate(
             hsi=self._bands(coefficients, void),
             compact=_integers(coefficients, void),
-            uncertainty=_integers(uncertainty.view(-1, *valid.shape), void),
-            explanation=_integers(explanation.view(-1, *valid.shape), void),
+            uncertainty=uncertainty.view(-1, *valid.shape).cpu().numpy(),
+            explanation=explanation.view(-1, *valid.shape).cpu().numpy(),
             residual_10=_integers(inner(residuals[10].value) / RESIDUAL_STEP, None),
             residual_20=_integers(inner(residuals[20].value, 2) / RESIDUAL_STEP, None),
             residual_60=_integers(inner(residuals[60].value, 6) / RESIDUAL_STEP, None),
@@ -252,12 +257,15 @@ class DualityModel:
                 stage and correction of the fusion (T + 1, N).
 
         Returns:
-            (9 + 32, N) float32.
+            (9 + 32, N) int16.
         """
         limit = self.parameters.calibration.distance_limit
         absolute, relative = self._noise
         out = torch.empty(
-            len(self.uncertainty_layers) + len(self.explanation_layers), columns[0].shape[1], device=self.device
+            len(self.uncertainty_layers) + len(self.explanation_layers),
+            columns[0].shape[1],
+            dtype=torch.int16,
+            device=self.device,
         )
         for start in range(0, out.shape[1], CHUNK):
             y, seen, w, (s, distance), space, learned, changes = (
@@ -279,20 +287,22 @@ class DualityModel:
                 shares[-1:] / SHARE_STEP,
                 changes / CHANGE_STEP,
             )
-            out[:, start : start + CHUNK] = torch.cat(rows)
+            out[:, start : start + CHUNK] = torch.cat(rows).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
         return out
 
     def _bands(self, coefficients: torch.Tensor, void: torch.Tensor) -> NDArray[np.int16]:
         """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece."""
         _, height, width = coefficients.shape
         out = np.empty((self._expand.shape[0], height, width), dtype=np.int16)
+        gaps = bool(void.any())
         for row in range(0, height, STRIP):
             for column in range(0, width, BLOCK):
                 part = np.s_[row : row + STRIP, column : column + BLOCK]
                 piece = coefficients[:, part[0], part[1]]
                 values = self._expand @ (piece.reshape(len(piece), -1) * self.solver.steps)
                 values = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
-                values.masked_fill_(void[part].reshape(1, -1), NODATA)
+                if gaps:
+                    values.masked_fill_(void[part].reshape(1, -1), NODATA)
                 out[:, part[0], part[1]] = values.view(-1, *piece.shape[1:]).cpu().numpy()
         return out
 

@@ -19,11 +19,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RELATIVE_MTF: Final[float] = 0.42
 """Modulation of a coarse band at its own Nyquist frequency, relative to the 10 m bands'.
@@ -43,23 +46,59 @@ RIDGE_RELATIVE: Final[float] = 1e-2
 BACK_PROJECTIONS: Final[int] = 3
 _FILL_PASSES: Final[int] = 6
 
+BAND: Final[int] = 32
+"""Fine pixels that one piece of a resampling matrix serves."""
+
 
 def psf_sigma(ratio: int, mtf: float) -> float:
     """Sigma of the point-spread function, fine pixels: ``exp(-2 (pi sigma f)^2) = mtf`` at ``f = 1 / (2 ratio)``."""
     return float(np.sqrt(-np.log(mtf) / 2.0) / (np.pi / (2.0 * ratio)))
 
 
+@dataclass(frozen=True)
+class _Band:
+    """Some rows of a banded matrix, without the zeros on both sides."""
+
+    first: int
+    last: int
+    left: torch.Tensor
+    """(rows, last - first)."""
+    right: torch.Tensor
+    """Its transpose."""
+
+
+def _in_bands(matrix: NDArray[np.float64], device: torch.device) -> tuple[_Band, ...]:
+    """Cut a banded matrix into pieces of a few rows: products then cost what the band holds."""
+    bands = []
+    tall = max(4, BAND * matrix.shape[0] // max(matrix.shape))
+    for row in range(0, matrix.shape[0], tall):
+        piece = matrix[row : row + tall]
+        used = np.flatnonzero(np.any(piece != 0, axis=0))
+        first, last = int(used[0]), int(used[-1]) + 1
+        left = torch.as_tensor(np.ascontiguousarray(piece[:, first:last]), dtype=torch.float32, device=device)
+        bands.append(_Band(first, last, left, left.T.contiguous()))
+    return tuple(bands)
+
+
+def _apply(rows: tuple[_Band, ...], columns: tuple[_Band, ...], image: torch.Tensor) -> torch.Tensor:
+    """``rows @ image @ columns.T`` for (..., h, w)."""
+    tall = torch.cat([band.left @ image[..., band.first : band.last, :] for band in rows], dim=-2)
+    flat = tall.reshape(-1, tall.shape[-1])
+    wide = torch.cat([flat[:, band.first : band.last] @ band.right for band in columns], dim=-1)
+    return wide.view(*tall.shape[:-1], wide.shape[-1])
+
+
 @lru_cache(maxsize=64)
-def _down_matrix(size: int, ratio: int, mtf: float, device: torch.device) -> torch.Tensor:
+def _down_matrix(size: int, ratio: int, mtf: float, device: torch.device) -> tuple[_Band, ...]:
     """(size / ratio, size) point-spread function at each coarse centre; cut off at the border, rows summing to 1."""
     centre = (np.arange(size // ratio)[:, None] + 0.5) * ratio - 0.5
     distance = np.arange(size)[None, :] - centre
     weights = np.exp(-0.5 * (distance / psf_sigma(ratio, mtf)) ** 2) * (np.abs(distance) <= 1.7 * ratio)
-    return torch.as_tensor(weights / weights.sum(axis=1, keepdims=True), dtype=torch.float32, device=device)
+    return _in_bands(weights / weights.sum(axis=1, keepdims=True), device)
 
 
 @lru_cache(maxsize=64)
-def _up_matrix(size: int, ratio: int, device: torch.device) -> torch.Tensor:
+def _up_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, ...]:
     """(size, size / ratio) Keys' cubic convolution (a = -1/2), edges repeated."""
     coarse = size // ratio
     position = (np.arange(size) + 0.5) / ratio - 0.5
@@ -71,7 +110,14 @@ def _up_matrix(size: int, ratio: int, device: torch.device) -> torch.Tensor:
         far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
         weight = np.where(t <= 1, near, np.where(t < 2, far, 0.0))
         np.add.at(matrix, (np.arange(size), np.clip(first + tap, 0, coarse - 1)), weight)
-    return torch.as_tensor(matrix, dtype=torch.float32, device=device)
+    return _in_bands(matrix, device)
+
+
+@lru_cache(maxsize=64)
+def _box_matrix(size: int, device: torch.device) -> tuple[_Band, ...]:
+    """(size, size) ones where two positions lie within the regression's window."""
+    position = np.arange(size)
+    return _in_bands((np.abs(position[:, None] - position) <= WINDOW_RADIUS).astype(np.float64), device)
 
 
 def down(image: torch.Tensor, ratio: int, valid: torch.Tensor | None = None, mtf: float = RELATIVE_MTF) -> torch.Tensor:
@@ -89,9 +135,9 @@ def down(image: torch.Tensor, ratio: int, valid: torch.Tensor | None = None, mtf
     rows = _down_matrix(image.shape[-2], ratio, mtf, image.device)
     columns = _down_matrix(image.shape[-1], ratio, mtf, image.device)
     if valid is None:
-        return rows @ image @ columns.T
-    weight = rows @ valid @ columns.T
-    mean = (rows @ (image * valid) @ columns.T) / weight.clamp_min(1e-6)
+        return _apply(rows, columns, image)
+    weight = _apply(rows, columns, valid)
+    mean = _apply(rows, columns, image * valid) / weight.clamp_min(1e-6)
     return torch.where(weight >= 0.1, mean, torch.nan)
 
 
@@ -99,7 +145,7 @@ def up(image: torch.Tensor, ratio: int) -> torch.Tensor:
     """Interpolate coarse values (..., h, w), finite, to (..., h * ratio, w * ratio)."""
     rows = _up_matrix(image.shape[-2] * ratio, ratio, image.device)
     columns = _up_matrix(image.shape[-1] * ratio, ratio, image.device)
-    return rows @ image @ columns.T
+    return _apply(rows, columns, image)
 
 
 def spread(image: torch.Tensor, ratio: int) -> torch.Tensor:
@@ -110,9 +156,8 @@ def spread(image: torch.Tensor, ratio: int) -> torch.Tensor:
 
 def _box(planes: torch.Tensor) -> torch.Tensor:
     """Sums over the regression's window of (planes, h, w), zero beyond the border."""
-    size = 2 * WINDOW_RADIUS + 1
-    rows = functional.avg_pool2d(planes, (size, 1), 1, (WINDOW_RADIUS, 0), divisor_override=1)
-    return functional.avg_pool2d(rows, (1, size), 1, (0, WINDOW_RADIUS), divisor_override=1)
+    rows, columns = (_box_matrix(size, planes.device) for size in planes.shape[-2:])
+    return _apply(rows, columns, planes)
 
 
 def fill_invalid(image: torch.Tensor) -> torch.Tensor:

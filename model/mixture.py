@@ -31,7 +31,7 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK: Final[int] = 4096
+CHUNK: Final[int] = 2048
 """Pixels worked on together; fixed, so that results never depend on how many pixels are asked for at once."""
 
 LIKELIHOOD_BANDS: Final[slice] = slice(1, None)

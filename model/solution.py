@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from model import fusion
-from model.consistency import PASSES, correction_gain, excess
+from model.consistency import DataStep, correction_gain
 from model.errors import UnknownPlatform
 from model.explain import Explanation
 from model.mixture import SpectralPosterior
@@ -45,6 +45,8 @@ class PlatformTools:
     """(12, k) bands from coefficients."""
     correction: torch.Tensor
     """(k, 12) gain of the last data step."""
+    response: torch.Tensor
+    """(12, 12) what the bands show of a correction."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class DualitySolver:
         sensor = p.sensors[name]
         observation = sensor.responses @ p.basis.components.T
         posterior = SpectralPosterior(sensor.prior, observation, self.device)
+        gain = correction_gain(sensor.prior, observation)
         unfolding = Unfolding(posterior, observation, p.unfolding, p.basis.components.shape[1])
         return PlatformTools(
             posterior,
@@ -90,7 +93,8 @@ class DualitySolver:
             GroupUncertainty(posterior, p.basis, p.floor, p.calibration),
             Explanation(unfolding, p.basis, sensor.responses),
             self._tensor(observation),
-            self._tensor(correction_gain(sensor.prior, observation)),
+            self._tensor(gain),
+            self._tensor(observation @ gain),
         )
 
     def tools(self, platform: str) -> PlatformTools:
@@ -122,7 +126,9 @@ class DualitySolver:
         sources = {10: b10, 20: b20, 60: b60}
         fused, corrected = self.fuse(b10, b20, b60)
         unfolded = tools.unfolding(fused.bands.reshape(12, -1))
-        stored = (_agree(tools, fused, unfolded.coefficients, sources) / self.steps).round_()
+        seen = _seen(tools, unfolded.coefficients, fused)
+        taken_back = DataStep(sources, fused.valid)(seen, tools.response)
+        stored = ((unfolded.coefficients + tools.correction @ taken_back) / self.steps).round_()
         stored.clamp_(-STORED_LIMIT, STORED_LIMIT)
         simulated = _seen(tools, stored * self.steps, fused)
         return Solution(fused, unfolded, corrected, stored, simulated, _residuals(sources, simulated, fused))
@@ -142,14 +148,3 @@ def _residuals(
     sources: Mapping[int, torch.Tensor], simulated: torch.Tensor, fused: fusion.Fused
 ) -> dict[int, Residual]:
     return {m: residual(source, simulated, fused.valid, m) for m, source in sources.items()}
-
-
-def _agree(
-    tools: PlatformTools, fused: fusion.Fused, coefficients: torch.Tensor, sources: Mapping[int, torch.Tensor]
-) -> torch.Tensor:
-    """The last data step (`model.consistency`) on coefficients (k, h * w)."""
-    for _ in range(PASSES):
-        seen = _seen(tools, coefficients, fused)
-        beyond = excess(_residuals(sources, seen, fused), (seen.shape[1], seen.shape[2]))
-        coefficients = coefficients + tools.correction @ beyond.view(12, -1)
-    return coefficients

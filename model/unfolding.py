@@ -183,7 +183,7 @@ class Unfolding:
         for t, stage in enumerate(self._stages):
             f = self._proximal(t, torch.cat([z, v]))
             after = stage[-1] @ torch.cat([z, v + f])
-            changes.append(s * torch.linalg.vector_norm(after - v, dim=0) / self._channels**0.5)
+            changes.append(s * (after - v).square().sum(dim=0).sqrt() / self._channels**0.5)
             learned.append(f)
             v = after
             if iterates is not None:

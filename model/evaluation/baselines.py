@@ -17,6 +17,7 @@ import torch
 
 from model.errors import WeightsMissing
 from model.evaluation.networks import Cos2aLike, SpectralMlp
+from model.evaluation.probability import climatology
 from model.noise import source_sigma
 
 if TYPE_CHECKING:
@@ -74,10 +75,9 @@ def fit_linear(spectra: NDArray[np.float64], coastal: NDArray[np.float64], respo
     gain = np.linalg.solve(V, responses @ C).T
     variance = np.diag(C - gain @ responses @ C)
     brightness = np.sqrt((bands[1:] ** 2).mean(axis=0))
-    low, high = np.quantile(spectra, [0.05, 0.95], axis=0)
-    mean = (spectra / np.maximum(brightness, 1e-3)[:, None]).mean(axis=0)
-    width = np.asarray(high - low, dtype=np.float64)
-    return Linear(gain, m - gain @ responses @ m, np.sqrt(np.maximum(variance, 0)), mean, width)
+    mean = np.asarray((spectra / np.maximum(brightness, 1e-3)[:, None]).mean(axis=0), dtype=np.float64)
+    sigma: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0))
+    return Linear(gain, m - gain @ responses @ m, sigma, mean, climatology(spectra).width())
 
 
 @dataclass(frozen=True)

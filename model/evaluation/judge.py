@@ -10,8 +10,13 @@ import numpy as np
 import torch
 
 from model.bands import CENTRE_NM, SPECTRAL_GROUPS
+from model.evaluation.domain import FOREIGN, auroc_by_kind, foreign_bands, foreign_spectra
+from model.evaluation.features import judge_features
+from model.evaluation.metamers import coverage_of_metamers, metamers
 from model.evaluation.metrics import spectral_errors
-from model.evaluation.simulation import SimulatedScene, simulate_bands
+from model.evaluation.probability import crps_gaussian
+from model.evaluation.simulation import SimulatedScene, clean_bands, simulate_bands
+from model.evaluation.unmixing import compare_unmixing
 from model.fusion import bicubic, fuse
 from model.inference import Halo
 from model.layers import NODATA
@@ -46,6 +51,15 @@ LEVELS: Final[dict[float, float]] = {
     0.99: 2.5758,
 }
 """Nominal coverage -> half-width in sigma, for the calibration curve."""
+
+METAMERS: Final[int] = 2000
+"""Most pixels that are asked for their metamers."""
+
+ENDMEMBERS: Final[int] = 5
+"""Endmembers of the unmixing, the same for truth, estimates and bands."""
+
+UNMIXED: Final[int] = 3
+"""Repetitions of the unmixing, which is random."""
 
 SOURCE_SHARE: Final[float] = 0.1
 """A channel lies inside a source band where the band's response exceeds this part of its peak."""
@@ -133,28 +147,6 @@ def merit(judged: Judged, truth: NDArray[np.float64], responses: NDArray[np.floa
     return out
 
 
-def crps_gaussian(
-    mean: NDArray[np.floating], sigma: NDArray[np.floating], truth: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Continuous ranked probability score of normal predictions.
-
-    Args:
-        mean: any shape.
-        sigma: the same shape, positive.
-        truth: the same shape; nan stays nan.
-
-    Returns:
-        The score in the units of `mean`; an exact prediction without doubt scores 0.
-
-    Source:
-        Gneiting and Raftery 2007, equation 21.
-    """
-    u = torch.as_tensor((np.asarray(truth, dtype=np.float64) - mean) / sigma)
-    density = torch.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
-    cumulative = 0.5 * (1 + torch.special.erf(u / np.sqrt(2)))
-    return np.asarray(sigma * (u * (2 * cumulative - 1) + 2 * density - 1 / np.sqrt(np.pi)).numpy())
-
-
 def _spectrum(
     x: NDArray[np.float64],
     truth: NDArray[np.float64],
@@ -205,7 +197,12 @@ def _examples(
 
 
 def judge_spectral(
-    model: DualityModel, spectra: Spectra, platform: str, rng: np.random.Generator, baselines: Baselines
+    model: DualityModel,
+    spectra: Spectra,
+    platform: str,
+    rng: np.random.Generator,
+    baselines: Baselines,
+    pool: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Spectral tier: all twelve bands of every spectrum given.
 
@@ -215,6 +212,7 @@ def judge_spectral(
         platform: whose responses to simulate.
         rng: source of noise.
         baselines: what stands beside it.
+        pool: (m, 172) other real spectra that lend their unseen part to metamers; without it there are none.
 
     Returns:
         The keys of a file's JSON: ``rmse`` ... ``ood_fraction``, ``groups`` and ``baselines``.
@@ -248,9 +246,13 @@ def judge_spectral(
     }
     if baselines.mlp is not None:
         candidates["mlp"] = (baselines.mlp.predict(y), None)
-    return {
+    features = judge_features(x, truth)
+    result = {
         **merit(Judged(x, agreeing(x), channel), truth, responses),
         **_inside(x, channel, truth, ~outside),
+        "features": features,
+        "domain": _domain(model, platform, y, unfolded.distance.cpu().numpy().astype(np.float64)),
+        "metamers": None if pool is None else _metamers(x, channel, truth, responses, pool),
         "ood_fraction": float(outside.mean()),
         "climatology_width": float(linear.climatology.mean()),
         "spectrum": _spectrum(x, truth, channel, wiener, linear.climatology),
@@ -260,6 +262,53 @@ def judge_spectral(
             for name, (estimate, s) in candidates.items()
         },
     }
+    return dict(_strict(result))
+
+
+def _domain(model: DualityModel, platform: str, y: NDArray[np.float64], inside: NDArray[np.float64]) -> dict[str, Any]:
+    """How well the distance tells this file's pixels from the fixed set of foreign surfaces and from damaged bands."""
+    tools = model.solver.tools(platform)
+    responses = model.parameters.sensors[platform].responses
+
+    def distance(bands: NDArray[np.floating]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            found = tools.unfolding(torch.as_tensor(np.ascontiguousarray(bands), dtype=torch.float32).to(model.device))
+        return found.distance.cpu().numpy().astype(np.float64)
+
+    surfaces = foreign_spectra()
+    scores = {s.kind.name: distance(clean_bands(s.spectra.T, s.coastal, responses)) for s in surfaces}
+    surface = auroc_by_kind(inside, scores)
+    foreign = [surface[kind.name] for kind in FOREIGN if not kind.held]
+    damage = auroc_by_kind(inside, {d.name: distance(d.bands) for d in foreign_bands(y)})
+    return {"auroc": float(np.mean(foreign)), "surfaces": surface, "damage": damage}
+
+
+def _metamers(
+    x: NDArray[np.float64],
+    sigma: NDArray[np.floating],
+    truth: NDArray[np.float64],
+    responses: NDArray[np.float64],
+    pool: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Whether the intervals also hold other spectra that the sensor could not have told from the truth."""
+    rng = np.random.default_rng(0)
+    some = rng.permutation(truth.shape[1])[:METAMERS]
+    known: NDArray[np.bool_] = np.isfinite(truth).min(axis=1)
+    full = np.where(known[:, None], truth, x)[:, some]
+    changed = metamers(full, responses, pool, rng, channels=known)
+    wide = NOMINAL["90"] * np.broadcast_to(sigma, x.shape)[:, some]
+    return coverage_of_metamers(x[:, some] - wide, x[:, some] + wide, truth[:, some], changed)
+
+
+def _strict(value: Any) -> Any:
+    """The same with every number that JSON cannot hold as ``None``."""
+    if isinstance(value, dict):
+        return {key: _strict(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(part) for part in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
 
 
 def _inside(
@@ -335,11 +384,15 @@ def judge_full(
     if baselines.cos2a_like is not None:
         network = baselines.cos2a_like.predict(np.nan_to_num(smooth))
         candidates["cos2a_like"] = (network[:, keep].astype(np.float64), None)
-    return {
+    unmixed = {"model": x, "guided_wiener": candidates["guided_wiener"][0]}
+    if "guided_mlp" in candidates:
+        unmixed["guided_mlp"] = candidates["guided_mlp"][0]
+    result = {
         **merit(Judged(x, quality["within_noise_fraction"], sigma), truth, responses),
         **_inside(x, sigma, truth, ~estimate.out_of_domain[keep]),
         "ood_fraction": quality["out_of_domain_fraction"],
         "climatology_width": float(linear.climatology.mean()),
+        "unmixing": compare_unmixing(truth, unmixed, guided, endmembers=ENDMEMBERS, repeats=UNMIXED),
         "spectrum": _spectrum(x, truth, sigma, candidates["guided_wiener"][0], linear.climatology),
         "examples": _examples(x, truth, sigma, guided),
         "baselines": {
@@ -347,3 +400,4 @@ def judge_full(
             for name, (found, s) in candidates.items()
         },
     }
+    return dict(_strict(result))

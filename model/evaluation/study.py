@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.bands import SPECTRAL_GROUPS
+from model.evaluation.features import feature_table
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -56,6 +59,7 @@ def targets(rows: Sequence[Row], coverage: Mapping[str, Any]) -> list[Row]:
     rmse, angle = _saved(spectral, "wiener"), _saved(spectral, "wiener", "sam_bright_deg")
     angle = [value for value in angle if np.isfinite(value)]
     cos2a = _saved(full, "cos2a_like")
+    told = [row["domain"]["auroc"] for row in spectral]
     consistent = [row["consistency_within_noise"] for row in rows]
     return [
         _target("full tier, RMSE below bicubic + Wiener, mean", ">= 0.60", _mean(bicubic), lambda v: v >= 0.60),
@@ -75,8 +79,49 @@ def targets(rows: Sequence[Row], coverage: Mapping[str, Any]) -> list[Row]:
             float(coverage["worst_split_90"]),
             lambda v: v >= 0.80,
         ),
+        _target("foreign surfaces told from known ground (AUROC), mean", ">= 0.95", _mean(told), lambda v: v >= 0.95),
         _target("pixels refused inside the domain, mean", "<= 0.10", float(coverage["refused"]), lambda v: v <= 0.10),
     ]
+
+
+def identifiability(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Which diagnostic features the product can be trusted for, over all scenes left out (`features.feature_table`)."""
+    spectral = [row for row in rows if row["tier"] == "spectral"]
+    known = {
+        row["file"]: {
+            feature: {name: np.nan if value is None else value for name, value in figures.items()}
+            for feature, figures in row["features"].items()
+        }
+        for row in spectral
+    }
+    return feature_table(known)
+
+
+def reliability(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+    """Per spectral group: error, stated width, coverage, and how much of the scenes' own variance is explained.
+
+    Args:
+        rows: rows of the study; the spectral tier counts, every file alike.
+
+    Returns:
+        Group -> ``rmse``, ``interval_width``, ``coverage_90`` (means over files) and ``skill`` against the climatology,
+        ``1 - rmse^2 / std^2`` with the standard deviation of the file's own truth (median over files).
+    """
+    spectral = [row for row in rows if row["tier"] == "spectral"]
+    out: dict[str, dict[str, float | None]] = {}
+    for group in SPECTRAL_GROUPS:
+        known = [row for row in spectral if group.name in row["groups"]]
+        skills = []
+        for row in known:
+            spread = [v for c in group.channels if (v := row["spectrum"]["truth_std"][c]) is not None]
+            variance = float(np.mean(np.square(spread)))
+            skills.append(1.0 - row["groups"][group.name]["rmse"] ** 2 / variance)
+        figures: dict[str, float | None] = {
+            name: round(_mean([row["groups"][group.name][name] for row in known]), 5)
+            for name in ("rmse", "interval_width", "coverage_90")
+        }
+        out[group.name] = {**figures, "skill": round(float(np.median(skills)), 3) if skills else None}
+    return out
 
 
 def study_table(rows: Sequence[Row]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from model.bands import SOURCE_BAND_NAMES
 from model.card import FORMAT_VERSION, ModelCard
 from model.evaluation.baselines import Baselines, make_network
-from model.evaluation.study import targets
+from model.evaluation.study import identifiability, reliability, targets
 from model.inference import choose_device
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, serialise, write_weights
@@ -313,6 +313,7 @@ def _metrics(
             **{key: row[key] for key in ("file", "split", "tier", "ood_fraction", "coverage", "coverage_in_domain")},
             **{key: row[key] for key in brief},
             "climatology_width": row["climatology_width"],
+            **{key: row[key] for key in ("domain", "metamers", "unmixing") if key in row},
             "baselines": {
                 name: {key: values[key] for key in ("rmse", "sam_deg", "sam_bright_deg") if key in values}
                 for name, values in row["baselines"].items()
@@ -327,6 +328,8 @@ def _metrics(
         "other splits alone (nested); air's absorptions bridged in the truth (model.training.corpus)",
         "left_out": rows,
         "targets": targets(study, covered),
+        "identifiability": identifiability(study),
+        "reliability": reliability(study),
         "coverage_in_domain": covered,
         "coverage_by_split": shares,
         "training_length": {"chosen": run.length(), "curves": run.curves},

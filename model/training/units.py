@@ -68,7 +68,7 @@ class TrainingSettings:
     unfolding: UnfoldingSettings = field(default_factory=UnfoldingSettings)
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
     mlp_steps: int = 3000
-    cos2a_steps: int = 1500
+    cos2a_steps: int = 800
 
 
 @dataclass(frozen=True)
@@ -227,10 +227,11 @@ def rows(
     """The evaluation's rows of a left-out split, spectral tier and, for contiguous cubes, full tier."""
     m = _MATERIALS[-1]
     model = DualityModel(replace(parameters, calibration=calibration), card, torch.device("cpu"))
+    pool, _ = draw(m.corpus, (split,), m.rng(split))
     out: list[dict[str, Any]] = []
     for file in judges(m.corpus, split):
         head = {"file": file.name, "split": split, "pixels": len(file.reflectance), "in_training": False}
-        spectral = judge_spectral(model, file, REFERENCE_PLATFORM, m.rng(split), baselines)
+        spectral = judge_spectral(model, file, REFERENCE_PLATFORM, m.rng(split), baselines, pool)
         out.append({**head, "tier": "spectral", **spectral})
         if file.name in CONTIGUOUS:
             scene = simulate(parameters, file, m.rng(split))
@@ -290,12 +291,20 @@ class Checkpoints:
 
     def __init__(self, folder: Path, materials: Materials) -> None:
         self.folder = folder
-        hashes = [source.sha256 for source in materials.corpus.sources]
-        known = {"settings": asdict(materials.settings), "seed": materials.seed, "data": hashes}
-        self._key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+        self._materials = materials
 
     def _file(self, kind: str, left_out: tuple[str, ...]) -> Path:
-        return self.folder / f"{kind}-without-{'+'.join(left_out) or 'nothing'}-{self._key}.safetensors"
+        settings, m = self._materials.settings, self._materials
+        choices: dict[str, Any] = {
+            "fit": [asdict(settings.fit), asdict(settings.unfolding)],
+            "refinement": asdict(settings.refinement),
+            "mlp": settings.mlp_steps,
+            "cos2a": settings.cos2a_steps,
+        }
+        hashes = [source.sha256 for source in m.corpus.sources]
+        known = {"choices": choices[kind.partition("-")[0]], "seed": m.seed, "data": hashes}
+        key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / f"{kind}-without-{'+'.join(left_out) or 'nothing'}-{key}.safetensors"
 
     def load(self, kind: str, left_out: tuple[str, ...]) -> dict[str, NDArray[Any]] | None:
         """What was saved, or nothing."""
@@ -313,8 +322,8 @@ class Checkpoints:
         partial.replace(file)
 
     def clear(self) -> None:
-        """Forget this run's pieces."""
-        for file in self.folder.glob(f"*-{self._key}.safetensors"):
+        """Forget all pieces: the run is done."""
+        for file in self.folder.glob("*-without-*.safetensors"):
             file.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

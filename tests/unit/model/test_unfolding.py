@@ -1,4 +1,4 @@
-"""The closed-form posterior against independent float64 algebra."""
+"""The closed-form posterior and the unfolded stages against independent float64 algebra."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from model.explain import contributions
 from model.mixture import LIKELIHOOD_BANDS, MixturePrior, SpectralPosterior, closed_form
+from model.unfolding import RELAXATION, Unfolding, data_gain, pooled
 
 K = 5
 
@@ -68,43 +69,116 @@ def test_posterior_covariance_is_smaller_than_the_prior_and_positive():
         assert np.linalg.eigvalsh(before - after).min() > -1e-10
 
 
-def test_contributions_and_prior_add_up_to_the_estimate(model, patches):
-    """Completeness: x = prior + sum of contributions, on real pixels, with the shipped weights."""
+def _pixels(patches) -> torch.Tensor:
+    """Real pixels of the crop patch, all bands at 10 m."""
     from model.fusion import fuse
 
-    posterior = model.solver.tools("sentinel-2a").posterior
     msi = patches["S2A_MSIL2A_20170613T101031_87_48"]
     fused = fuse(*(torch.as_tensor(a) for a in (msi.b10, msi.b20, msi.b60)))
-    y = fused.bands.reshape(12, -1)[:, ::37]
-    prior, parts = contributions(posterior, y)
-    total = prior + parts.sum(dim=0)
-    np.testing.assert_allclose(total.numpy(), posterior(y).coefficients.numpy(), atol=2e-5)
+    return fused.bands.reshape(12, -1)[:, ::37]
 
 
-def test_attribution_is_the_jacobian_of_autograd_at_fixed_class_and_scale(model):
-    posterior = model.solver.tools("sentinel-2a").posterior
-    y = torch.as_tensor(make_bands(3), dtype=torch.float64)
-    s = posterior.scale(y)
-    w, _ = posterior.classify((y / s).float())
-    w = w.double()
+def test_contributions_prior_and_learned_residual_add_up_to_the_estimate(model, patches):
+    """Completeness: x = prior + sum of contributions + learned residual, on real pixels, with the shipped weights."""
+    unfolding = model.solver.tools("sentinel-2a").unfolding
+    y = _pixels(patches)
+    prior, parts, learned = contributions(unfolding, y)
+    total = prior + parts.sum(dim=0) + learned
+    np.testing.assert_allclose(total.numpy(), unfolding(y).coefficients.numpy(), atol=3e-5)
+    assert learned.abs().max() > 1e-3
+
+
+def test_attribution_is_the_jacobian_of_autograd(model, patches):
+    """Autograd runs through the unrolled stages themselves: data steps in float64 with the matrices of the paper, class
+    probabilities, scale and proximal steps held. Nothing of the folded matrices K' is used on that side."""
+    unfolding = model.solver.tools("sentinel-2a").unfolding
+    posterior, sensor = unfolding.posterior, model.parameters.sensors["sentinel-2a"]
+    A = sensor.responses @ model.basis().components.T
+    C, R = pooled(posterior.prior)
+    y = _pixels(patches)[:, :40]
+    held = unfolding(y)
+    s, w = held.scale.double(), held.weights.double()
+    steps = _proximal_steps(unfolding, y)
+    form, mean = posterior.form, torch.as_tensor(posterior.prior.mean)
 
     def estimate(bands: torch.Tensor) -> torch.Tensor:
-        form, prior = posterior.form, posterior.prior
-        gain, mean = torch.as_tensor(form.gain), torch.as_tensor(prior.mean)
-        deviation = (bands / s)[None] - torch.as_tensor(form.band_mean)[:, :, None]
-        classes = mean[:, :, None] + torch.einsum("jkb,jbn->jkn", gain, deviation)
-        return (w[:, None] * classes).sum(dim=0) * s
+        z = bands / s
+        deviation = z[None] - torch.as_tensor(form.band_mean)[:, :, None]
+        classes = mean[:, :, None] + torch.einsum("jkb,jbn->jkn", torch.as_tensor(form.gain), deviation)
+        v0 = v = (w[:, None] * classes).sum(dim=0)
+        for f, stage in zip(steps, unfolding.weights.stages, strict=True):
+            p = v + f
+            rho_C = torch.as_tensor(float(stage.rho[0]) * C)
+            precision = torch.linalg.inv(rho_C) + torch.as_tensor(A.T / R) @ torch.as_tensor(A)
+            v = torch.linalg.solve(precision, torch.linalg.solve(rho_C, p) + torch.as_tensor(A.T / R) @ z)
+        return ((1 - RELAXATION) * v0 + RELAXATION * v) * s
 
-    jacobian = torch.autograd.functional.jacobian(lambda b: estimate(b).sum(dim=1), y)  # (k, 12, N)
-    step = 1e-3
-    _, before = contributions(posterior, y)
-    for band in range(12):
-        # a contribution is linear in its own band at fixed class and scale, so its slope is the Jacobian's column
-        expected = torch.einsum("jn,jk->kn", w, torch.as_tensor(posterior.form.gain[:, :, band]))
-        np.testing.assert_allclose(jacobian[:, band].numpy(), expected.numpy(), rtol=1e-9, atol=1e-9)
-        deviation = y[band] / s - torch.as_tensor(posterior.form.band_mean)[:, band, None]
-        exact = torch.einsum("jn,jk,jn->kn", w, torch.as_tensor(posterior.form.gain[:, :, band]), deviation)
-        np.testing.assert_allclose(before[band].numpy(), (exact * s).numpy(), atol=step)
+    jacobian = torch.autograd.functional.jacobian(lambda b: estimate(b).sum(dim=1), y.double())  # (k, 12, N)
+    gain = torch.einsum("jn,jkb->kbn", w, torch.as_tensor(unfolding.gain))
+    np.testing.assert_allclose(jacobian.numpy(), gain.numpy(), atol=1e-6)
+    np.testing.assert_allclose(estimate(y.double()).numpy(), held.coefficients.numpy(), atol=3e-5)
+    _, parts, _ = contributions(unfolding, y.double())
+    shift = torch.einsum("jn,jkb,jb->bkn", w, torch.as_tensor(unfolding.gain), torch.as_tensor(form.band_mean)) * s
+    linear = jacobian.permute(1, 0, 2) * y.double()[:, None] - shift
+    np.testing.assert_allclose(parts.numpy(), linear.numpy(), atol=1e-5)
+
+
+def _proximal_steps(unfolding: Unfolding, y: torch.Tensor) -> list[torch.Tensor]:
+    """What each stage learned to add, by plain float64 perceptrons from the stored weights."""
+    iterates = [c.double() / unfolding(y).scale for c in unfolding.iterates(y)]
+    z = y.double() / unfolding(y).scale
+    out = []
+    for stage, v in zip(unfolding.weights.stages, iterates[:-1], strict=True):
+        h = torch.as_tensor(stage.inner) @ torch.cat([z, v]) + torch.as_tensor(stage.inner_bias)[:, None]
+        h = torch.as_tensor(stage.middle) @ h.clamp_min(0) + torch.as_tensor(stage.middle_bias)[:, None]
+        out.append(torch.as_tensor(stage.outer) @ h.clamp_min(0) + torch.as_tensor(stage.outer_bias)[:, None])
+    return out
+
+
+def test_each_data_step_minimises_its_objective(model, patches):
+    """||R^-1/2 (z - A v)||^2 + ||v - p||^2 in the metric of rho C: no nearby point is lower."""
+    unfolding = model.solver.tools("sentinel-2a").unfolding
+    A = model.parameters.sensors["sentinel-2a"].responses @ model.basis().components.T
+    C, R = pooled(unfolding.posterior.prior)
+    y = _pixels(patches)[:, :20]
+    z = (y.double() / unfolding(y).scale).numpy()
+    rng = np.random.default_rng(0)
+    iterates = [(c.double() / unfolding(y).scale).numpy() for c in unfolding.iterates(y)]
+    for f, stage, before, after in zip(
+        _proximal_steps(unfolding, y), unfolding.weights.stages, iterates[:-1], iterates[1:], strict=True
+    ):
+        p = before + f.numpy()
+        inverse = np.linalg.inv(float(stage.rho[0]) * C)
+
+        def objective(v, p=p, inverse=inverse):
+            d = v - p
+            return ((z - A @ v) ** 2 / R[:, None]).sum(axis=0) + np.einsum("kn,kl,ln->n", d, inverse, d)
+
+        exact = p + data_gain(C, R, A, float(stage.rho[0])) @ (z - A @ p)
+        np.testing.assert_allclose(after, exact, atol=1e-4)
+        for _ in range(5):
+            assert (objective(exact + rng.normal(scale=1e-3, size=exact.shape)) > objective(exact)).all()
+
+
+def test_the_learned_part_stays_small(model, patches):
+    """Share of the learned residual in the estimate, as the product reports it."""
+    from model.inference import Halo
+
+    estimate = model.estimate(patches["S2A_MSIL2A_20170613T101031_87_48"], Halo(0, 0, 0, 0))
+    names = [layer.name for layer in model.explanation_layers]
+    share = estimate.explanation[names.index("learned_share")] * 1e-4
+    assert 0 < np.median(share) < 0.15
+
+
+def test_without_its_networks_the_model_is_the_closed_form(model, patches):
+    from model.duality import load_model
+
+    plain = load_model(device="cpu", learned=False)
+    tools = plain.solver.tools("sentinel-2a")
+    y = _pixels(patches)
+    torch.testing.assert_close(tools.unfolding(y).coefficients, tools.posterior(y).coefficients, rtol=0, atol=0)
+    assert not tools.unfolding(y).learned.any()
+    assert not torch.equal(tools.posterior(y).coefficients, model.solver.tools("sentinel-2a").unfolding(y).coefficients)
 
 
 @settings(max_examples=25, deadline=None)
