@@ -34,7 +34,7 @@ uncertainty and an explanation of every spectrum.
 none, and there the estimate is what surfaces of similar bands usually look like. A narrow absorption that no band sees
 cannot be found in this product, however plausible the curve. Read `uncertainty`, `explanation` (measured fraction) and
 `qa` before drawing a conclusion; pixels marked out of domain must not be used.
-
+{verdicts}
 Contains modified Copernicus Sentinel data [{years}].
 """
 
@@ -50,13 +50,14 @@ def build_collection(settings: Settings, card: ModelCard) -> dict[str, Any]:
         The collection; extent and summaries are completed by every publication.
     """
     extensions = [url for url in EXTENSIONS if not any(part in url for part in _ITEM_ONLY)]
+    verdicts = _identifiability(card)
     return {
         "type": "Collection",
         "stac_version": "1.1.0",
         "stac_extensions": [*extensions, _RENDER, _SCIENTIFIC],
         "id": settings.collection_id,
         "title": "ExplainS2A hyperspectral reflectance, 172 bands, 10 m",
-        "description": DESCRIPTION.format(years="year of the item"),
+        "description": _describe("year of the item", verdicts),
         "license": "other",
         "keywords": ["hyperspectral", "Sentinel-2", "reflectance", "estimated", "uncertainty", "explainable"],
         "providers": [
@@ -82,6 +83,7 @@ def build_collection(settings: Settings, card: ModelCard) -> dict[str, Any]:
         },
         PREFIX + "limits": list(card.limits),
         PREFIX + "reliability": _reliability(card),
+        PREFIX + "identifiability": verdicts,
         "item_assets": _item_assets(),
         "renders": _renders(),
         "links": [
@@ -113,7 +115,7 @@ def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]
     years = f"{times[0][:4]}-{times[1][:4]}" if times[0][:4] != times[1][:4] else times[0][:4]
     return {
         **collection,
-        "description": DESCRIPTION.format(years=years),
+        "description": _describe(years, collection.get(PREFIX + "identifiability", {})),
         "extent": extent,
         "summaries": _widen_summaries(collection["summaries"], item["properties"]),
         "updated": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
@@ -191,6 +193,27 @@ def _renders() -> dict[str, Any]:
         "false-colour": render("Near infrared", 865, 665, 560),
         "short-wave": render("Short-wave infrared", 2200, 1610, 865),
     }
+
+
+def _describe(years: str, verdicts: Mapping[str, Any]) -> str:
+    """Return the description with the verdict on every diagnostic feature."""
+    lines = [f"- {v['title']}: **{v['verdict']}**{_r2(v)}" for v in verdicts.values()]
+    told = ["", "**Which features can be trusted**, judged on whole scenes left out of training:", "", *lines, ""]
+    return DESCRIPTION.format(years=years, verdicts="\n".join(told) if lines else "")
+
+
+def _r2(verdict: Mapping[str, Any]) -> str:
+    """Return the figures behind a verdict; nothing where no scene could judge."""
+    if verdict.get("r2_median") is None:
+        return ""
+    return f" (R² {verdict['r2_median']:.2f}, median of {verdict['files']} scenes)"
+
+
+def _identifiability(card: ModelCard) -> dict[str, Any]:
+    """Return the card's verdict on every diagnostic feature, as it was judged on scenes left out."""
+    table = card.metrics.get("identifiability", {})
+    wanted = ("title", "verdict", "r2_median", "files")
+    return {name: {key: row.get(key) for key in wanted} for name, row in table.items() if isinstance(row, dict)}
 
 
 def _reliability(card: ModelCard) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def train(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also retrain the networks the model is judged against.")
     ] = False,
-    jobs: Annotated[int | None, typer.Option(help="Processes side by side; as many as cores. Changes no result.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes side by side; changes no result.")] = None,
 ) -> None:
     """Fit the model, judge it with every scene left out in turn; write weights, model card and study.
 
@@ -303,27 +303,31 @@ def evaluate(
     json_out: JsonOut = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    mtf: Annotated[
+        float, typer.Option(min=0.05, max=0.95, help="Modulation of simulated coarse bands at their Nyquist frequency.")
+    ] = 0.25,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a page with the table and all figures, index.html.")
+    ] = None,
 ) -> None:
     """Judge the model on files it was not trained on, with baselines beside every figure."""
     from model.evaluation import evaluate as judge
+    from model.evaluation import summary_table
 
     try:
         with _bar() as bar:
             task = bar.add_task("evaluating", total=1.0)
             results = judge(
-                files, tier=tier.value, json_out=json_out, weights=weights, device=device,
+                files, tier=tier.value, json_out=json_out, weights=weights, device=device, mtf=mtf,
                 progress=lambda step, done: bar.update(task, description=step, completed=done),
             )  # fmt: skip
     except (ValueError, OSError) as error:
         raise _fail(error) from error
-    table = Table("file", "RMSE", "SAM °", "PSNR dB", "90 % covered", "Wiener RMSE")
-    for row in results:
-        wiener = row["baselines"].get("wiener", row["baselines"].get("guided_wiener", {}))
-        table.add_row(
-            str(row["file"]), f"{row['rmse']:.4f}", f"{row['sam_deg']:.2f}", f"{row['psnr_db']:.1f}",
-            f"{row['coverage']['90']:.2f}", f"{wiener.get('rmse', float('nan')):.4f}",
-        )  # fmt: skip
-    out.print(table)
+    out.print(summary_table(results), soft_wrap=True, highlight=False)
+    if report:
+        from model.evaluation.figures import write_report
+
+        out.print(f"report: {write_report(results, report)}", soft_wrap=True)
 
 
 @bench_app.command("writer")

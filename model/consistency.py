@@ -65,6 +65,26 @@ def beyond_noise(value: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     return known - torch.minimum(torch.maximum(known, -limit), limit)
 
 
+def agree(
+    coefficients: torch.Tensor, bands: torch.Tensor, observation: torch.Tensor, correction: torch.Tensor
+) -> torch.Tensor:
+    """The passes for single pixels whose bands are all known at the product's own resolution (spectral tier).
+
+    Args:
+        coefficients: (k, N) estimate.
+        bands: (12, N) source reflectance.
+        observation: (12, k) A.
+        correction: (k, 12) G.
+
+    Returns:
+        (k, N).
+    """
+    limit = TOLERATED_SIGMAS * noise_of(bands[:, :, None], list(range(len(bands))))[:, :, 0]
+    for _ in range(PASSES):
+        coefficients = coefficients + correction @ beyond_noise(bands - observation @ coefficients, limit)
+    return coefficients
+
+
 class DataStep:
     """The passes for one window of one platform."""
 

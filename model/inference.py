@@ -21,8 +21,8 @@ CELL: Final[int] = 384
 """Edge of a cell, 10 m pixels: 2 x 2 blocks of the product's files."""
 
 HALO: Final[int] = 24
-"""Pixels read beyond a cell on each side: a multiple of 6, wider than the fusion's window and point-spread function. On a
-real scene a product made of cells differs from one made at once by at most 4 DN, as it does with 36."""
+"""Pixels read beyond a cell on each side: a multiple of 6, wider than the fusion's window and point-spread function.
+On a real scene a product made of cells differs from one made at once by at most 4 DN (3 DN with 36 pixels)."""
 
 GRANULE: Final[int] = 6
 """10 m pixels in one 60 m pixel: everything read is a multiple of it."""

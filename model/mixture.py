@@ -145,6 +145,14 @@ class SpectralPosterior:
         distance = white.view(self.classes, -1, z.shape[1]).square().sum(dim=1)
         return torch.softmax(self._log_normaliser - 0.5 * distance, dim=0), distance
 
+    def foreignness(self, distance: torch.Tensor) -> torch.Tensor:
+        """How unlikely the bands are (N,) under the whole mixture, from the squared distances (J, N) of `classify`.
+
+        ``-2 log sum_j p_j N(z; A m_j, V_j)`` above its least value at the middle of a class: a wide class that rarely
+        occurs makes few spectra likely, so a pixel that only such a class explains is foreign too.
+        """
+        return 2 * (self._log_normaliser.max() - torch.logsumexp(self._log_normaliser - 0.5 * distance, dim=0))
+
     def chunk(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scaled coefficients (k, N) and bands (bands, N), class probabilities (J, N), scale (N,), distance (N,)."""
         s = self.scale(y)
@@ -152,7 +160,7 @@ class SpectralPosterior:
         w, distance = self.classify(z)
         z1 = torch.cat([z, torch.ones_like(z[:1])])  # (bands + 1, N)
         weighted = (w[:, None, :] * z1[None]).reshape(-1, y.shape[1])  # (J * (bands + 1), N)
-        return self._gain @ weighted, z, w, s, distance.amin(dim=0)
+        return self._gain @ weighted, z, w, s, self.foreignness(distance)
 
     def __call__(self, y: torch.Tensor) -> Posterior:
         """Evaluate the posterior.

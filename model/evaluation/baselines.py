@@ -72,7 +72,7 @@ def fit_linear(spectra: NDArray[np.float64], coastal: NDArray[np.float64], respo
     noise[0] += np.nanvar(coastal - bands[0])
     m, C = spectra.mean(axis=0), np.cov(spectra.T)
     V = responses @ C @ responses.T + np.diag(noise)
-    gain = np.linalg.solve(V, responses @ C).T
+    gain = np.asarray(np.linalg.solve(V, responses @ C).T, dtype=np.float64)
     variance = np.diag(C - gain @ responses @ C)
     brightness = np.sqrt((bands[1:] ** 2).mean(axis=0))
     mean = np.asarray((spectra / np.maximum(brightness, 1e-3)[:, None]).mean(axis=0), dtype=np.float64)

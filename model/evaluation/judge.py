@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from model.bands import CENTRE_NM, SPECTRAL_GROUPS
+from model.consistency import agree
 from model.evaluation.domain import FOREIGN, auroc_by_kind, foreign_bands, foreign_spectra
 from model.evaluation.features import judge_features
 from model.evaluation.metamers import coverage_of_metamers, metamers
@@ -228,8 +229,9 @@ def judge_spectral(
         start = tools.posterior(bands).coefficients
         nothing = torch.zeros_like(unfolded.scale)
         sigma, _ = tools.uncertainty(bands / unfolded.scale, unfolded.weights, unfolded.scale, nothing, nothing)
+        settled = agree(unfolded.coefficients, bands, tools.observation, tools.correction)
     expand = parameters.basis.expand
-    x = expand(unfolded.coefficients.cpu().numpy().astype(np.float64))
+    x = expand(settled.cpu().numpy().astype(np.float64))
     channel = spread_over_channels(sigma.cpu().numpy(), parameters.calibration.profile).astype(np.float64)
     outside = unfolded.distance.cpu().numpy() > parameters.calibration.distance_limit
 

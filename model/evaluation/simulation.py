@@ -99,7 +99,7 @@ def simulate_scene(
 
 
 def observe(
-    bands: NDArray[np.floating], mtf: float, rng: np.random.Generator
+    bands: NDArray[np.floating], mtf: float, rng: np.random.Generator, noise: float = 1.0
 ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]:
     """What the sensor delivers of twelve bands known at 10 m.
 
@@ -107,6 +107,7 @@ def observe(
         bands: (12, h, w) reflectance without noise, nan where unknown; h and w multiples of 6.
         mtf: modulation of the 20 and 60 m bands at their own Nyquist frequency.
         rng: source of noise.
+        noise: factor on the noise of `model.noise`.
 
     Returns:
         The bands of 10, 20 and 60 m with noise, nan where any part is unknown, and (12, h, w) all of them at 10 m with
@@ -114,7 +115,7 @@ def observe(
     """
     height, width = bands.shape[1:]
     valid = np.isfinite(bands).all(axis=0)
-    at_10m = (bands + rng.normal(size=bands.shape) * source_sigma(np.nan_to_num(bands))).astype(np.float32)
+    at_10m = (bands + noise * rng.normal(size=bands.shape) * source_sigma(np.nan_to_num(bands))).astype(np.float32)
     parts = [at_10m[list(ROWS[10])]]
     for resolution in (20, 60):
         ratio = resolution // 10
@@ -123,6 +124,6 @@ def observe(
         whole = valid.reshape(height // ratio, ratio, width // ratio, ratio).all(axis=(1, 3))
         full = np.zeros((12, *whole.shape))
         full[list(ROWS[resolution])] = np.nan_to_num(seen)
-        sigma = source_sigma(full)[list(ROWS[resolution])]
+        sigma = noise * source_sigma(full)[list(ROWS[resolution])]
         parts.append(np.where(whole, seen + rng.normal(size=seen.shape) * sigma, np.nan).astype(np.float32))
     return (parts[0], parts[1], parts[2]), at_10m

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import torch
 
 from model.bands import BANDS_BY_RESOLUTION, SOURCE_BAND_NAMES
+from model.fusion import down, in_wavelength_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +103,23 @@ def images(
     return found
 
 
+def reduced(b10: NDArray[np.float32], b20: NDArray[np.float32]) -> Image:
+    """A real Sentinel-2 image at half its resolution: every 20 m band is known at the guides' resolution (Wald).
+
+    Args:
+        b10: (4, h, w) reflectance of the 10 m bands.
+        b20: (6, h / 2, w / 2) of the 20 m bands.
+
+    Returns:
+        The image with pixels of 20 m in the place of 10; B09, which nobody knows there, is nan.
+    """
+    low = down(torch.as_tensor(b10), 2).numpy()
+    unknown = np.full((2, *b20.shape[1:]), np.nan, np.float32)
+    unknown[0] = 0.0  # B01 is never refined
+    bands = in_wavelength_order(*(torch.as_tensor(part) for part in (low, b20, unknown))).numpy()
+    return Image("sentinel-2", bands, np.isfinite(bands[:9]).all(axis=0))
+
+
 def _crop(
     image: NDArray[np.float32], valid: NDArray[np.bool_], size: int, rng: np.random.Generator
 ) -> NDArray[np.float32] | None:
@@ -162,7 +181,7 @@ def chip(
         settings: its make.
 
     Returns:
-        (12, size, size) reflectance without noise.
+        (12, size, size) reflectance without noise; a band that nobody knows is nan throughout.
     """
     splits = sorted({image.split for image in found})
     while True:

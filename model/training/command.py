@@ -112,7 +112,7 @@ def _draft(corpus: Corpus, responses: Mapping[str, Responses], seed: int, settin
         responses=_responses_card(responses),
         noise=_noise_card(),
         limits=LIMITS,
-        settings=asdict(settings),
+        settings=json.loads(json.dumps(asdict(settings))),  # as it reads from the file
     )
 
 
@@ -192,7 +192,10 @@ def _nested(run: _Run) -> tuple[Calibration, dict[str, Calibration], dict[str, d
     nested, shares = {}, {}
     for number, (split, own) in enumerate(results.items()):
         run.tell(f"calibrating what judges {split}", 0.65 + 0.15 * number / len(results))
-        others = [run.judged(other, split) for other in results if other != split]
+        if run.materials.settings.nested:
+            others = [run.judged(other, split) for other in results if other != split]
+        else:
+            others = [result for other, result in results.items() if other != split]
         nested[split] = calibrate(others, profile_of(run.parameters(split)), rng)
         shares[split] = coverage(own, nested[split])
     final = calibrate(list(results.values()), profile_of(run.parameters(next(iter(results)))), rng)
@@ -265,7 +268,8 @@ def train(
     with workers(materials, out / ".training", jobs or os.cpu_count() or 1) as work:
         run = _Run(work, materials, tell, draft)
         final = run.learn()
-        run.pair_up()
+        if chosen.nested:
+            run.pair_up()
         calibration, nested, shares = _nested(run)
         parameters = replace(
             final.after(run.length()),
@@ -300,7 +304,7 @@ def train(
 
 def _name(calibration: Calibration) -> str:
     content = b"".join(np.round(a, 6).tobytes() for a in calibration.to_arrays().values())
-    return f"nested-leave-one-scene-out-{hashlib.sha256(content).hexdigest()[:10]}"
+    return f"leave-one-scene-out-{hashlib.sha256(content).hexdigest()[:10]}"
 
 
 def _metrics(

@@ -15,6 +15,7 @@ import numpy as np
 from model.bands import CENTRE_NM
 from model.card import DataSource
 from model.errors import DataMissing
+from model.evaluation.wald import read_sentinel2
 from model.spectra import Spectra, read_spectra, sha256_file
 
 if TYPE_CHECKING:
@@ -129,10 +130,10 @@ def read_corpus(data: Path) -> Corpus:
     return Corpus(files, (*described, response, texture))
 
 
-def read_texture(data: Path) -> NDArray[np.float32]:
-    """(4, h, w) reflectance of a real Sentinel-2 image's 10 m bands."""
-    with np.load(data / TEXTURE_FILE, allow_pickle=False) as file:
-        return np.asarray(file["b10"] * np.float64(file["scale"]) + np.float64(file["offset"]), dtype=np.float32)
+def read_texture(data: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Reflectance of a real Sentinel-2 image: (4, h, w) B02 B03 B04 B08 and (6, h / 2, w / 2) the 20 m bands."""
+    scene = read_sentinel2(data / TEXTURE_FILE)
+    return scene["b10"], scene["b20"]
 
 
 def without_atmosphere(spectra: Spectra) -> Spectra:

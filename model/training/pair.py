@@ -212,20 +212,21 @@ def chi_square_999(degrees: int) -> float:
     return float(degrees * (1.0 - part + _NORMAL_999 * np.sqrt(part)) ** 3)
 
 
-class _Run:
-    """One instrument's training: what every step of it needs."""
+class PairRun:
+    """One instrument's training: what every step of it needs, read once."""
 
-    def __init__(self, instrument: Instrument, data: Path, seed: int, settings: PairSettings) -> None:
+    def __init__(self, instrument: Instrument, data: Path, seed: int = 0, settings: PairSettings | None = None) -> None:
         self.instrument = instrument
         self.corpus = read_corpus(data)
         self.tables, self.table_source, self.notes = TABLES[instrument.name](data)
         self.responses = {platform: integrate(table) for platform, table in self.tables.items()}
         check_responses(instrument, self.responses)
         self.seed = seed
-        self.settings = settings
+        self.settings = settings or PairSettings()
 
     @property
     def platform(self) -> str:
+        """The reference platform."""
         return self.instrument.reference_platform
 
     def rng(self, name: str, use: int) -> np.random.Generator:
@@ -284,7 +285,7 @@ def figures(estimate: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[s
     return {key: errors[key] for key in ("rmse", "sam_deg", "sam_bright_deg")} | {"groups": groups}
 
 
-def _judged(run: _Run, folds: Mapping[str, Fold]) -> tuple[dict[str, LeftOut], list[dict[str, Any]]]:
+def _judged(run: PairRun, folds: Mapping[str, Fold]) -> tuple[dict[str, LeftOut], list[dict[str, Any]]]:
     """What every split says of the fit without it, and its row on the card."""
     curves = {split: fold.curve for split, fold in folds.items()}
     results, rows = {}, []
@@ -301,7 +302,7 @@ def _judged(run: _Run, folds: Mapping[str, Fold]) -> tuple[dict[str, LeftOut], l
     return results, rows
 
 
-def _coverage(run: _Run, folds: Mapping[str, Fold], results: Mapping[str, LeftOut]) -> dict[str, dict[str, float]]:
+def _coverage(run: PairRun, folds: Mapping[str, Fold], results: Mapping[str, LeftOut]) -> dict[str, dict[str, float]]:
     """Coverage of every split by a calibration from the others."""
     shares = {}
     for split, own in results.items():
@@ -342,10 +343,9 @@ def train_pair(
         raise InvalidResponseTable(
             f"no response tables are known for {instrument.name}; add a reader to model.training.pair.TABLES"
         )
-    chosen = settings or PairSettings()
     tell = progress or (lambda what, done: logger.info("%3.0f %% %s", 100 * done, what))
     tell("reading spectra", 0.0)
-    run = _Run(instrument, data, seed, chosen)
+    run = PairRun(instrument, data, seed, settings)
     folds: dict[str, Fold] = {}
     for number, split in enumerate(judging_splits()):
         tell(f"fitting without {split}", 0.05 + 0.75 * number / len(judging_splits()))
@@ -381,7 +381,7 @@ def _name(calibration: Calibration) -> str:
     return f"leave-one-scene-out-{hashlib.sha256(content).hexdigest()[:10]}"
 
 
-def _draft(run: _Run, revision: str) -> ModelCard:
+def _draft(run: PairRun, revision: str) -> ModelCard:
     """The card before anything is known of the weights."""
     instrument, settings = run.instrument, run.settings
     digest = hashlib.sha256(

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from model.bands import SOURCE_BAND_NAMES
 from model.fusion import fuse
 from model.refinement import FEATURES, REFINED, RefinementWeights, correction, features
 from model.training.chips import ChipSettings, chip
@@ -41,9 +42,21 @@ class RefinementSettings:
     batch: int = 8
     rate: float = 3e-3
     decay: float = 1e-3
-    mtf: tuple[float, float] = (0.22, 0.48)
-    """Range of the modulation at the coarse Nyquist frequency."""
+    mtf: tuple[float, float] = (0.36, 0.50)
+    """Range of the modulation at the coarse Nyquist frequency that most chips are seen with: what real scenes agree
+    with."""
+    wide_mtf: tuple[float, float] = (0.22, 0.55)
+    """Range that the other chips are seen with."""
+    wide: float = 0.3
+    """Share of those."""
+    noise: tuple[float, float] = (0.0, 1.0)
+    """Range of the factor on the table's noise, which is an upper estimate of what differs from pixel to pixel."""
     chip: ChipSettings = field(default_factory=ChipSettings)
+
+
+def _shown(truth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the sensor is shown of a band that nobody knows: its neighbour B8A; it is not learned from."""
+    return np.where(np.isfinite(truth), truth, truth[SOURCE_BAND_NAMES.index("B8A")])
 
 
 def _layers(hidden: int) -> nn.ModuleList:
@@ -59,7 +72,7 @@ def fit_refinement(
     texture: NDArray[np.float32],
     pool: NDArray[np.float64],
     observe: Callable[
-        [NDArray[np.float32], float, np.random.Generator], tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+        [NDArray[np.float32], float, float, np.random.Generator], tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     ],
     seed: int,
     settings: RefinementSettings,
@@ -71,7 +84,7 @@ def fit_refinement(
         found: real images in the twelve bands.
         texture: (4, h, w) a real Sentinel-2 image's 10 m bands, reflectance.
         pool: (12, n) bands of spectra to choose materials from.
-        observe: what the sensor sees of (12, h, w) at a modulation: 10, 20 and 60 m bands with noise.
+        observe: what the sensor sees of (12, h, w) at a modulation, with a factor on the noise: 10, 20 and 60 m bands.
         seed: of chips and descent.
         settings: the choices.
         device: where to train; the CPU unless told.
@@ -85,12 +98,14 @@ def fit_refinement(
     examples = []
     for _ in range(settings.chips):
         truth = chip(found, texture, pool, rng, settings.chip)
+        among = settings.wide_mtf if rng.random() < settings.wide else settings.mtf
         with torch.no_grad():
-            fused = fuse(*observe(truth, float(rng.uniform(*settings.mtf)), rng))
+            fused = fuse(*observe(_shown(truth), float(rng.uniform(*among)), float(rng.uniform(*settings.noise)), rng))
             seen, contrast = features(fused)
             missing = torch.as_tensor(truth)[list(REFINED)] - fused.bands[list(REFINED)]
-        examples.append((seen, contrast, missing))
-    seen, contrast, missing = (torch.stack(part).to(where) for part in zip(*examples, strict=True))
+        known = torch.isfinite(missing)
+        examples.append((seen, contrast, torch.where(known, missing, 0.0), known.to(missing.dtype)))
+    seen, contrast, missing, known = (torch.stack(part).to(where) for part in zip(*examples, strict=True))
     layers = _layers(settings.hidden).to(where)
     weights = list(layers.parameters())
     optimiser = torch.optim.AdamW(weights, lr=settings.rate, weight_decay=settings.decay)
@@ -100,7 +115,7 @@ def fit_refinement(
         i = torch.as_tensor(rng.integers(len(seen), size=settings.batch), device=where)
         added = correction(seen[i], contrast[i], tuple(weights))
         size = functional.interpolate(contrast[i], scale_factor=2, mode="nearest")
-        error = ((added - missing[i]) / size)[inside]
+        error = ((added - missing[i]) * known[i] / size)[inside]
         loss = torch.sqrt(error.square().mean(dim=1) + ROBUST).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
