@@ -97,6 +97,7 @@ class Tier(StrEnum):
 
     SPECTRAL = "spectral"
     FULL = "full"
+    REAL = "real"
 
 
 def _advance(bar: Progress, task: TaskID, done: float) -> None:
@@ -296,16 +297,20 @@ def train(
 
 @app.command()
 def evaluate(
-    files: Annotated[list[Path], typer.Argument(help="Cube files or tables of spectra (.npz).")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Cubes, tables of spectra or, for the real tier, Sentinel-2 images (.npz).")
+    ],
     tier: Annotated[
-        Tier, typer.Option(help="What is simulated: all bands at the cube's grid, or space as well.")
+        Tier,
+        typer.Option(help="spectral: all bands at the cube's grid; full: space as well; real: real bands, reduced."),
     ] = Tier.SPECTRAL,
     json_out: JsonOut = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     mtf: Annotated[
-        float, typer.Option(min=0.05, max=0.95, help="Modulation of simulated coarse bands at their Nyquist frequency.")
-    ] = 0.25,
+        float | None,
+        typer.Option(min=0.05, max=0.95, help="Modulation at the coarse bands' Nyquist frequency; 0.25 simulated."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page with the table and all figures, index.html.")
     ] = None,
@@ -324,7 +329,7 @@ def evaluate(
     except (ValueError, OSError) as error:
         raise _fail(error) from error
     out.print(summary_table(results), soft_wrap=True, highlight=False)
-    if report:
+    if report and tier is not Tier.REAL:
         from model.evaluation.figures import write_report
 
         out.print(f"report: {write_report(results, report)}", soft_wrap=True)

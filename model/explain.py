@@ -81,7 +81,7 @@ class Explanation:
         groups = np.einsum("gc,kc,jkb->bgj", average, U, gain)  # (12, 8, J)
         bands = groups.shape[0]
         self._gain = tensor(groups.reshape(bands * GROUPS, -1))
-        self._shift = tensor((groups * posterior.form.band_mean.T[:, None, :]).reshape(bands * GROUPS, -1))
+        self._shift = tensor(-(groups * posterior.form.band_mean.T[:, None, :]).reshape(bands * GROUPS, -1))
         self._to_groups = tensor(average @ U.T)  # (8, k)
         self._bands = bands
 
@@ -105,7 +105,7 @@ class Explanation:
         """
         gain = (self._gain @ weights).view(self._bands, GROUPS, -1)
         shift = (self._shift @ weights).view(self._bands, GROUPS, -1)
-        bands = (gain * z[:, None, :] - shift).abs().sum(dim=1)
+        bands = torch.addcmul(shift, gain, z[:, None, :]).abs_().sum(dim=1)
         rest = (self._to_groups @ learned).abs().sum(dim=0, keepdim=True) / scale
         magnitude = torch.cat([bands, rest])
         return magnitude / magnitude.sum(dim=0).clamp_min(1e-12)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 CHUNK: Final[int] = 2048
 """Pixels worked on together; fixed, so that results never depend on how many pixels are asked for at once."""
 
+NEVER: Final[float] = -60.0
+"""Logarithm of the smallest share in a pixel that a class is given."""
+
 LIKELIHOOD_BANDS: Final[slice] = slice(1, None)
 """The bands that choose the class and set the scale: all but the first, which lies outside the product's grid
 (B01 of Sentinel-2, B1 of OLI)."""
@@ -140,18 +143,13 @@ class SpectralPosterior:
         return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self._floor2)
 
     def classify(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class probabilities (J, N) and squared distance (J, N) of scaled bands (bands, N)."""
-        white = self._whitener @ z[LIKELIHOOD_BANDS] - self._whitener_shift  # (J * (bands - 1), N)
-        distance = white.view(self.classes, -1, z.shape[1]).square().sum(dim=1)
-        return torch.softmax(self._log_normaliser - 0.5 * distance, dim=0), distance
-
-    def foreignness(self, distance: torch.Tensor) -> torch.Tensor:
-        """How unlikely the bands are (N,) under the whole mixture, from the squared distances (J, N) of `classify`.
-
-        ``-2 log sum_j p_j N(z; A m_j, V_j)`` above its least value at the middle of a class: a wide class that rarely
-        occurs makes few spectra likely, so a pixel that only such a class explains is foreign too.
-        """
-        return 2 * (self._log_normaliser.max() - torch.logsumexp(self._log_normaliser - 0.5 * distance, dim=0))
+        """Class probabilities (J, N) and squared Mahalanobis distance to the nearest class (N,) of bands (bands, N)."""
+        white = (self._whitener @ z[LIKELIHOOD_BANDS]).sub_(self._whitener_shift).square_()  # (J * (bands - 1), N)
+        distance = white.view(self.classes, -1, z.shape[1]).sum(dim=1)
+        likelihood = self._log_normaliser - 0.5 * distance
+        most = likelihood.amax(dim=0)
+        share = likelihood.sub_(most).clamp_min_(NEVER).exp_()  # what underflows is slow and means nothing
+        return share.div_(share.sum(dim=0)), distance.amin(dim=0)
 
     def chunk(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scaled coefficients (k, N) and bands (bands, N), class probabilities (J, N), scale (N,), distance (N,)."""
@@ -160,7 +158,7 @@ class SpectralPosterior:
         w, distance = self.classify(z)
         z1 = torch.cat([z, torch.ones_like(z[:1])])  # (bands + 1, N)
         weighted = (w[:, None, :] * z1[None]).reshape(-1, y.shape[1])  # (J * (bands + 1), N)
-        return self._gain @ weighted, z, w, s, self.foreignness(distance)
+        return self._gain @ weighted, z, w, s, distance
 
     def __call__(self, y: torch.Tensor) -> Posterior:
         """Evaluate the posterior.

@@ -88,16 +88,18 @@ def features(fused: Fused) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         (FEATURES, h / 2, w / 2) and the contrast q (1, h / 2, w / 2), reflectance.
     """
-    coarse = torch.cat([fused.from20.smooth, fused.from60.smooth[1:]])
-    injected = fused.bands[list(REFINED)] - coarse
-    guides, detail = fused.bands[list(GUIDES)], fused.from20.detail
-    means = functional.avg_pool2d(torch.cat([guides, coarse, detail.square().mean(dim=0, keepdim=True)])[None], 2)[0]
+    at20, at60, detail = fused.from20, fused.from60, fused.from20.detail
+    coarse = [at20.smooth, at60.smooth[1:]]
+    injected = [at20.bands - at20.smooth, at60.bands[1:] - at60.smooth[1:]]
+    guides = [fused.bands[row : row + 1] for row in GUIDES]
+    energy = detail.square().mean(dim=0, keepdim=True)
+    means = functional.avg_pool2d(torch.cat([*guides, *coarse, energy])[None], 2)[0]
     level, energy = means[:-1], means[-1:]
     brightness = torch.sqrt(level[4:].square().mean(dim=0, keepdim=True) + BRIGHTNESS_FLOOR**2)
     half = CONTRAST_WINDOW // 2
     around = functional.avg_pool2d(energy[None], CONTRAST_WINDOW, 1, half, count_include_pad=False)[0]
     contrast = torch.sqrt(around + CONTRAST_FLOOR**2)
-    fine = functional.pixel_unshuffle(torch.cat([detail, injected])[None], 2)[0] / contrast
+    fine = functional.pixel_unshuffle(torch.cat([detail, *injected])[None], 2)[0].div_(contrast)
     return torch.cat([fine, level / brightness - 0.8, torch.log(contrast / brightness) + 2.0]), contrast
 
 

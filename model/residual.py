@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RESIDUAL_STEP: Final[float] = 1e-4
 
-JUDGED_MTF: Final[float] = 0.33
+JUDGED_MTF: Final[float] = 0.36
 """Modulation at a coarse band's Nyquist frequency, relative to the 10 m bands', through which the product is compared
 with its source. It is known as a range only, 0.25-0.45 over bands and platforms; the middle claims no contradiction
 that lies in the point-spread function alone."""

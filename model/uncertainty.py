@@ -62,7 +62,7 @@ class Calibration:
     profile: NDArray[np.float64]
     """(172,) a channel's sigma relative to its group's."""
     distance_limit: float
-    """Foreignness of the bands (`model.mixture`) beyond which a pixel is out of domain."""
+    """Squared Mahalanobis distance beyond which a pixel is out of domain."""
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Arrays as they are stored."""

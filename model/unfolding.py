@@ -120,7 +120,7 @@ class Unfolded:
     scale: torch.Tensor
     """(N,) illumination scale s, reflectance."""
     distance: torch.Tensor
-    """(N,) how unlikely the bands are, see `model.mixture.SpectralPosterior.foreignness`."""
+    """(N,) squared Mahalanobis distance to the nearest class."""
     learned: torch.Tensor
     """(k, N) the learned residual, part of `coefficients`."""
     changes: torch.Tensor

@@ -36,6 +36,9 @@ NOMINAL: Final[dict[str, float]] = {"50": 0.6745, "80": 1.2816, "90": NORMAL_90,
 DOMAIN_QUANTILE: Final[float] = 0.95
 """Share of left-out pixels that the out-of-domain limit keeps."""
 
+CHI2_11_999: Final[float] = 31.26
+"""99.9 % quantile of chi-square with eleven degrees of freedom: no limit below what noise alone reaches."""
+
 COVERED: Final[float] = 0.92
 """Share of the calibrating scenes' errors that a 90 % interval is made to hold. Scenes differ more than pixels do, and
 there are few of them; the two points in excess are for the scene that is worse than those at hand."""
@@ -63,7 +66,7 @@ def calibrate(results: Sequence[LeftOut], profile: NDArray[np.float64], rng: np.
         The calibration; without full-tier scenes among the results the spatial factors are zero.
     """
     pooled = np.concatenate([rng.choice(r.distance, size=PIXELS_PER_SPLIT) for r in results])
-    limit = float(np.quantile(pooled, DOMAIN_QUANTILE))
+    limit = max(float(np.quantile(pooled, DOMAIN_QUANTILE)), CHI2_11_999)
     alpha = _alpha(results, profile, limit, rng)
     beta20, beta60 = _betas(results, alpha)
     return Calibration(alpha, beta20, beta60, profile, limit)

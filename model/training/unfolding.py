@@ -38,8 +38,8 @@ class UnfoldingSettings:
     hidden: int = 32
     rho: float = 0.05
     """Where each stage's data step starts; learned from there."""
-    steps: int = 2400
-    snapshots: int = 8
+    steps: int = 1200
+    snapshots: int = 4
     """How many lengths of training there are to choose from."""
     batch: int = 1024
     rate: float = 2e-3
