@@ -13,7 +13,7 @@ reflectance at the typical radiance from the signal-to-noise *requirement* of th
 OLI-2 of Landsat 9), with the sun at 45 degrees. In flight all bands met or exceeded their requirement (Morfitt et al.
 2015, Remote Sensing 7, 2208-2237), so ``a`` is pessimistic. The band's solar irradiance is Thuillier's spectrum
 through OLI's responses as in common use (USGS publishes none for OLI: its reflectance is calibrated directly); it is
-known to a few per cent, far better than needed here. ``b`` is *assumed*: 1 % and 3 % in the coastal band, the working
+known to a few per cent, far better than needed here. ``b`` is *assumed*: 2 % and 5 % in the coastal band, the working
 figures of the MSI, so that the two sensors differ by their bands and not by a guess; the 0.0005 of the surface
 reflectance processor likewise.
 """
@@ -103,13 +103,13 @@ SENTINEL2_MSI: Final[Instrument] = Instrument(
 _OLI: Final[Mapping[str, tuple[float, float, float, float]]] = MappingProxyType(
     {
         # band: (typical radiance W/m2/sr/um, required SNR there, solar irradiance W/m2/um, relative part b)
-        "B1": (40.0, 130.0, 1895.33, 0.03),
-        "B2": (40.0, 130.0, 2004.57, 0.01),
-        "B3": (30.0, 100.0, 1820.75, 0.01),
-        "B4": (22.0, 90.0, 1549.49, 0.01),
-        "B5": (14.0, 90.0, 951.76, 0.01),
-        "B6": (4.0, 100.0, 247.55, 0.01),
-        "B7": (1.7, 100.0, 85.46, 0.01),
+        "B1": (40.0, 130.0, 1895.33, 0.05),
+        "B2": (40.0, 130.0, 2004.57, 0.02),
+        "B3": (30.0, 100.0, 1820.75, 0.02),
+        "B4": (22.0, 90.0, 1549.49, 0.02),
+        "B5": (14.0, 90.0, 951.76, 0.02),
+        "B6": (4.0, 100.0, 247.55, 0.02),
+        "B7": (1.7, 100.0, 85.46, 0.02),
     }
 )
 
