@@ -54,7 +54,7 @@ class Spectral:
     uncertainty: GroupUncertainty
 
     def __call__(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Coefficients (k, N), calibrated group sigma (8, N) and distance to the domain (N,) of finite bands (bands, N)."""
+        """Coefficients (k, N), calibrated group sigma (8, N) and distance (N,) of finite bands (bands, N)."""
         found = self.unfolding(y)
         nothing = torch.zeros_like(found.scale)  # no band is coarser than another
         sigma, _ = self.uncertainty(y / found.scale, found.weights, found.scale, nothing, nothing)
