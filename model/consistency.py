@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TOLERATED_SIGMAS: Final[float] = 1.75
 """t: disagreement up to here is noise."""
 
-PASSES: Final[int] = 4
+PASSES: Final[int] = 6
 """How often what exceeds the noise is taken back."""
 
 TIGHTNESS: Final[float] = 0.1

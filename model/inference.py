@@ -7,15 +7,21 @@ crop's pixels are the full tile's pixels, bit for bit.
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import torch
 
 from model.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 CELL: Final[int] = 384
 """Edge of a cell, 10 m pixels: 2 x 2 blocks of the product's files."""
@@ -108,6 +114,37 @@ def cells(
         c, w, read_c, read_w = _span(column, right, grid_width, x, cell, halo)
         r, h, read_r, read_h = _span(row, bottom, grid_height, y, cell, halo)
         yield Cell(Window(c, r, w, h), Window(read_c, read_r, read_w, read_h))
+
+
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Work on several items at once, results in order; no more than twice as many as workers are held.
+
+    A model computes each cell on one thread, so that a result never depends on the number of cores; whoever has more
+    cores works on more cells.
+
+    Args:
+        work: what to do with an item, such as estimating a cell.
+        items: taken one by one as workers become free.
+        workers: threads; 1 works in the caller's.
+
+    Yields:
+        What `work` returned, in the order of the items; the first error ends it.
+    """
+    if workers <= 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, "cell") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def choose_device(name: str) -> torch.device:

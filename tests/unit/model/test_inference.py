@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import DeviceUnavailable
-from model.inference import CELL, HALO, cells, choose_device
+from model.inference import CELL, HALO, cells, choose_device, in_parallel
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,3 +57,23 @@ def test_a_device_that_is_not_there_is_named(name):
 
 def test_auto_always_finds_a_device():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_working_in_parallel_keeps_order_and_bounds_what_is_held(workers):
+    taken: list[int] = []
+
+    def items():
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    results = in_parallel(lambda number: number**2, items(), workers)
+    assert next(results) == 0
+    assert len(taken) <= 2 * workers + 1
+    assert list(results) == [number**2 for number in range(1, 40)]
+
+
+def test_the_first_error_ends_parallel_work():
+    with pytest.raises(ZeroDivisionError):
+        list(in_parallel(lambda number: 1 // (5 - number), range(100), 3))
