@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import torch
 
-from model.bands import BANDS_BY_RESOLUTION, CENTRE_NM, SOURCE_BAND_NAMES, SPECTRAL_GROUPS
+from model.bands import BANDS_BY_RESOLUTION, CENTRE_NM, SOURCE_BAND_NAMES
 from model.duality import Multispectral, load_model
 from model.errors import InvalidImage
 from model.evaluation.domain import FOREIGN, foreign_spectra
@@ -66,6 +66,10 @@ SWAPS: Final[tuple[tuple[str, str], ...]] = (("B02", "B04"), ("B05", "B06"), ("B
 """Pairs that a provider may deliver in each other's place: colour order, neighbours, the two of the infrared."""
 
 SHOWN_MATERIALS: Final[tuple[str, ...]] = ("blue_plastic", "hot_spot", "gypsum")
+CONTROL: Final[str] = "control"
+BRIGHT_FIELD: Final[tuple[int, int]] = (36, 104)
+"""A pixel of bare soil in `FIELDS`, put elsewhere as a target that is small and bright but not foreign."""
+
 TARGET: Final[int] = 6
 """Edge of an inserted target, 10 m pixels."""
 
@@ -77,8 +81,21 @@ WATER_B08: Final[float] = 0.05
 
 SHORE: Final[int] = 4
 """Water up to this many 10 m pixels from land: within the reach of a 60 m pixel that holds both."""
+
+CLEAR: Final[int] = 2
+"""Water nearer to land than this is left out: there the 10 and 20 m bands see land too."""
+
 OPEN: Final[int] = 9
 """Water at least this far from land: no 60 m pixel reaches from here to the shore."""
+
+RELATIVE: Final[str] = " / mean"
+"""After the name of a layer divided by the mean of the pixel's spectrum."""
+
+_GROWING: Final[tuple[str, ...]] = ("sigma_", "stage_change_", "fusion_correction")
+"""Layers that grow with brightness: their rise alone says nothing but that the ground is brighter."""
+
+DARKEST: Final[float] = 0.005
+"""Least mean reflectance that a sigma is divided by."""
 
 MOST: Final[float] = 0.5
 """Share of a failure's pixels that counts as most of them."""
@@ -102,8 +119,9 @@ def decoded(model: DualityModel, estimate: Estimate) -> dict[str, NDArray[np.flo
         estimate: of a whole window.
 
     Returns:
-        Layer name -> (h, w) float32, nan = nodata: explanation, uncertainty, and the magnitudes of the residuals
-        (reflectance), coarse ones repeated.
+        Layer name -> (h, w) float32, nan = nodata: explanation, uncertainty, what grows with brightness also over the
+        mean of the pixel's spectrum (`RELATIVE` after its name), and the magnitudes of the residuals (reflectance),
+        coarse ones repeated.
     """
     found: dict[str, NDArray[np.float32]] = {}
     for layers, stored in (
@@ -112,6 +130,8 @@ def decoded(model: DualityModel, estimate: Estimate) -> dict[str, NDArray[np.flo
     ):
         for layer, values in zip(layers, stored, strict=True):
             found[layer.name] = _values(values, layer.scale)
+    mean = np.maximum(np.nanmean(_values(estimate.hsi, REFLECTANCE_STEP), axis=0), np.float32(DARKEST))
+    found |= {name + RELATIVE: found[name] / mean for name in tuple(found) if name.startswith(_GROWING)}
     for resolution, values in ((10, estimate.residual_10), (20, estimate.residual_20), (60, estimate.residual_60)):
         ratio = resolution // 10
         for layer, plane in zip(model.residual_layers[resolution], values, strict=True):
@@ -125,15 +145,16 @@ def _values(stored: NDArray[np.int16], scale: float) -> NDArray[np.float32]:
 
 
 def states_doubt(name: str) -> bool:
-    """Whether a high value of the layer means less trust; attributions, gains and measured fractions describe only."""
-    return name in {
-        "out_of_domain_score",
-        "consistency_chi2",
-        "detail",
-        "learned_share",
-        "fusion_correction",
-        "scale",
-    } or (name.startswith(("sigma_", "stage_change_", "residual_")) and name != "residual_B01")
+    """Whether a high value of the layer means less trust.
+
+    Attributions, gains and measured fractions only describe; what grows with brightness counts relative to the
+    pixel's mean.
+    """
+    if name.endswith(RELATIVE):
+        return True
+    if name.startswith("residual_"):
+        return name != "residual_B01"
+    return name in {"out_of_domain_score", "consistency_chi2", "detail", "learned_share", "scale"}
 
 
 class Exposure(NamedTuple):
@@ -156,7 +177,7 @@ def exposures(
     hit: NDArray[np.bool_],
     before: Mapping[str, NDArray[np.float32]],
     twin: NDArray[np.bool_],
-    normal: NDArray[np.bool_],
+    normal: Mapping[str, NDArray[np.float32]],
 ) -> tuple[Exposure, ...]:
     """How far every layer leaves its normal range.
 
@@ -165,14 +186,14 @@ def exposures(
         hit: (h, w) the pixels that fail.
         before: layers (h, w) of what it is compared with.
         twin: (h, w) the pixels of `before` that its medians are taken over.
-        normal: (h, w) the pixels of `before` that make the normal range.
+        normal: layers of the pixels that make the normal range, any shape.
 
     Returns:
         One entry per layer, the strongest rise of the share first.
     """
     found = []
     for name, values in after.items():
-        low, high = np.nanpercentile(before[name][normal], NORMAL_PERCENT)
+        low, high = np.nanpercentile(normal[name], NORMAL_PERCENT)
         if states_doubt(name):
             low = -np.inf
         new, old = values[hit], before[name][twin]
@@ -182,7 +203,7 @@ def exposures(
             return float(((known < low) | (known > high)).mean()) if known.size else 0.0
 
         found.append(Exposure(name, float(np.nanmedian(old)), float(np.nanmedian(new)), beyond(new), beyond(old)))
-    return tuple(sorted(found, key=lambda e: (e.beyond_before - e.beyond, -_leap(e))))
+    return tuple(sorted(found, key=lambda e: (-round(e.beyond - e.beyond_before, 1), -_leap(e))))
 
 
 def _leap(one: Exposure) -> float:
@@ -332,7 +353,12 @@ class _Answer:
 
     @property
     def flags(self) -> NDArray[np.bool_]:
+        """Pixels with quality bit 6 or 7."""
         return self.estimate.out_of_domain | self.estimate.low_consistency
+
+    def within(self, mask: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
+        """The layers of some pixels."""
+        return {name: values[mask] for name, values in self.layers.items()}
 
 
 def _answer(model: DualityModel, msi: Multispectral) -> _Answer:
@@ -357,7 +383,7 @@ class _Plan:
     hit: NDArray[np.bool_]
     before: _Answer
     twin: NDArray[np.bool_]
-    normal: NDArray[np.bool_]
+    normal: Mapping[str, NDArray[np.float32]]
     expected: NDArray[np.floating]
     """(172, n) what the n pixels of `hit` should be, nan where unknown."""
     reference: str
@@ -384,11 +410,21 @@ def _measure(plan: _Plan) -> Case:
 
 
 def _pixel(plan: _Plan, quantile: float = 0.5) -> tuple[int, int]:
-    """The failing pixel whose error stands at this quantile of all of them."""
+    """The failing pixel whose error stands at this quantile of all those not at the border."""
     error = np.nanmean((plan.after.spectra[:, plan.hit] - plan.expected) ** 2, axis=0)
-    which = int(np.argsort(error, kind="stable")[int(quantile * (error.size - 1))])
+    inner = np.zeros_like(plan.hit)
+    inner[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
+    kept = inner[plan.hit]
+    if kept.any():
+        error = np.where(kept, error, np.inf)
+    count = int(np.isfinite(error).sum())
+    which = int(np.argsort(error, kind="stable")[int(quantile * (count - 1))])
     row, column = np.argwhere(plan.hit)[which]
     return int(row), int(column)
+
+
+_BORDER: Final[int] = 12
+"""Pixels along the border in which none is marked."""
 
 
 def _source_bands(msi: Multispectral, row: int, column: int) -> NDArray[np.float64]:
@@ -415,16 +451,25 @@ class _View(NamedTuple):
 def _view(answers: Sequence[_Answer], layers: Sequence[str], window: tuple[slice, slice] | None = None) -> _View:
     """One scale for all panels of a picture."""
     chosen = window or (slice(None), slice(None))
-    white = float(np.nanpercentile(answers[0].msi.b10[:3], 99.0))
-    tops = {n: max(float(np.nanpercentile(a.layers[n][chosen], 98)) for a in answers) for n in layers}
+    brightest = [float(np.nanpercentile(a.msi.b10[:3], 99.0)) for a in answers]
+    white = float(np.sqrt(brightest[0] * max(brightest)))  # between: neither too dark untouched nor all white changed
+    tops = {n: _TOPS.get(n) or max(float(np.nanpercentile(a.layers[n][chosen], 98)) for a in answers) for n in layers}
     return _View(chosen, tuple(layers), white, tops)
 
+
+def _unit(name: str) -> str:
+    return "fraction of the mean" if name.endswith(RELATIVE) else _UNITS.get(name, "reflectance")
+
+
+_TOPS: Final[dict[str, float]] = {"out_of_domain_score": 2.0, "consistency_chi2": 3.0}
+"""Where the colours of layers with a natural limit end: that limit lies inside."""
 
 _UNITS: Final[dict[str, str]] = {
     "out_of_domain_score": "flagged above 1",
     "consistency_chi2": "reduced chi-square, about 1 is noise",
     "scale": "factor on sigma",
     "learned_share": "share of the estimate",
+    "attribution_B09": "share of the estimate",
 }
 
 
@@ -435,9 +480,7 @@ def _panel(answer: _Answer, view: _View, marked: tuple[int, int], title: str, ca
     rgb = np.clip(answer.msi.b10[[2, 1, 0]][:, view.window[0], view.window[1]] / view.white, 0, 1) ** 0.6
     low = {"scale": 1.0}
     layers = [
-        Layer(
-            name, answer.layers[name][view.window], _UNITS.get(name, "reflectance"), low.get(name, 0.0), view.tops[name]
-        )
+        Layer(name, answer.layers[name][view.window], _unit(name), low.get(name, 0.0), view.tops[name])
         for name in view.layers
     ]
     spectrum = PixelSpectrum(
@@ -490,17 +533,26 @@ class _Gallery:
             raise InvalidImage(f"the gallery needs the patches {sorted(missing)}; given were {sorted(scenes)}")
         self.scenes = scenes
         self._answers: dict[str, _Answer] = {}
+        self._usual: dict[str, NDArray[np.float32]] = {}
 
     def untouched(self, name: str) -> _Answer:
         if name not in self._answers:
             self._answers[name] = _answer(self.model, self.scenes[name])
         return self._answers[name]
 
+    def usual(self) -> dict[str, NDArray[np.float32]]:
+        """The layers of all patches without snow: what is left to compare with where a whole scene fails."""
+        if not self._usual:
+            answers = [self.untouched(name) for name in self.scenes if name != SNOW]
+            self._usual = {n: np.concatenate([a.layers[n].ravel() for a in answers]) for n in answers[0].layers}
+        return self._usual
+
     def changed(self, patch: str, msi: Multispectral, hit: NDArray[np.bool_], **texts: str) -> _Plan:
         """A patch that was changed, against the same pixels untouched."""
         before = self.untouched(patch)
         return _Plan(
-            after=_answer(self.model, msi), hit=hit, before=before, twin=hit, normal=np.ones_like(hit),
+            after=_answer(self.model, msi), hit=hit, before=before, twin=hit,
+            normal=self.usual() if hit.all() else before.layers,
             expected=before.spectra[:, hit], reference="the estimate of the untouched patch", **texts,
         )  # fmt: skip
 
@@ -519,15 +571,16 @@ class _Gallery:
         plan = self.changed(
             PASTURE, blend(before.msi, opacity, CLOUD), hit,
             name="cloud-edge", title="The soft edge of a cloud",
-            see="out_of_domain_score rises along a band that follows the cloud, not the fields",
+            see="at most a seam along the cloud's edge that cuts across the fields",
         )  # fmt: skip
         case = _measure(plan)
-        view = _view((before, plan.after), ("out_of_domain_score", "sigma_nir", "stage_change_1"))
+        view = _view((before, plan.after), ("out_of_domain_score", "stage_change_1", "sigma_swir2" + RELATIVE))
         at = _nearest(opacity, 0.3)
         return self.draw("cloud-edge", [case], [
             _panel(before, view, at, "Untouched pasture", "The patch as it was delivered."),
             _panel(plan.after, view, at, f"{case.title}: opacity 0 to {LARGEST_OPACITY:.1f}, "
                    "mixed into every band at its own resolution",
+                   "The spectra look like those of brighter ground. "
                    f"Measured where the opacity is 0.1 to 0.5, the marked pixel at 0.3. {measured_sentence(case)}"),
         ])  # fmt: skip
 
@@ -537,31 +590,36 @@ class _Gallery:
         rest = far_from(hit, 3)
         plan = _Plan(
             name="small-objects", title="Aircraft and roofs smaller than a coarse pixel",
-            see="detail and the sigma layers light up in the objects' shape; no flag need follow",
-            after=answer, hit=hit, before=answer, twin=rest, normal=rest,
+            see="the objects' own shape, a pixel or two wider; the intervals widen there and mostly hold",
+            after=answer, hit=hit, before=answer, twin=rest, normal=answer.within(rest),
             expected=scene.truth[:, hit], reference="the truth",
         )  # fmt: skip
         case = _measure(plan)
         elsewhere = float(np.sqrt(np.nanmean((answer.spectra - scene.truth)[:, rest] ** 2)))
         at = _pixel(plan, 0.8)
-        view = _view((answer,), ("detail", "sigma_swir1", "fusion_correction"), _crop(*at, hit.shape))
+        view = _view((answer,), ("detail", "sigma_swir1", "scale"), _crop(*at, hit.shape))
         quiet = _nearest(np.where(far_from(~rest, 4), 0.0, 1.0) + _distance(hit.shape, at) / 1e3, 0.0)
         quiet = quiet if _inside(quiet, view.window) else at
         return self.draw("small-objects", [case], [
             _panel(answer, view, at, f"{case.title} (San Diego, simulated from AVIRIS: the truth is known)",
                    f"Elsewhere in the scene the RMSE is {elsewhere:.3f}. The weights were fitted to this scene too: "
                    f"on new ground errors are larger. {measured_sentence(case)}", scene.truth[:, at[0], at[1]]),
-            _panel(answer, view, quiet, "The same place, a pixel of the concrete beside them",
-                   "Large even surfaces are met: nothing in the coarse bands had to be guessed.",
+            _panel(answer, view, quiet, "The same place, an even surface beside them",
+                   "Even surroundings leave the coarse bands little to guess: detail, sigma and scale are low.",
                    scene.truth[:, quiet[0], quiet[1]]),
         ])  # fmt: skip
 
-    def material(self, kind: str, *, responses: NDArray[np.float64]) -> tuple[_Plan, tuple[int, int]]:
+    def material(self, kind: str) -> tuple[_Plan, tuple[int, int]]:
+        """A target of a foreign surface, or of the bright field beside it (`CONTROL`), in a green field."""
         before = self.untouched(FIELDS)
-        surface = next(s for s in foreign_spectra(1) if s.kind.name == kind)
-        spectrum = surface.spectra[:, 0]
-        bands = responses @ spectrum
-        bands[0] = surface.coastal[0]
+        if kind == CONTROL:
+            spectrum = before.spectra[:, BRIGHT_FIELD[0], BRIGHT_FIELD[1]].astype(np.float64)
+            bands = _source_bands(before.msi, *BRIGHT_FIELD)
+        else:
+            surface = next(s for s in foreign_spectra(1) if s.kind.name == kind)
+            spectrum = surface.spectra[:, 0]
+            bands = self.model.parameters.sensors[before.msi.platform].responses @ spectrum
+            bands[0] = surface.coastal[0]
         shape = (int(before.msi.b10.shape[1]), int(before.msi.b10.shape[2]))
         row, column = 45, 75  # the middle of a field
         share = target_share(*shape, row, column)
@@ -569,28 +627,27 @@ class _Gallery:
         plan = _Plan(
             name=f"material-{kind.replace('_', '-')}",
             title=f"An inserted target of {10 * TARGET} m: {kind.replace('_', ' ')}",
-            see="out_of_domain_score stands out in the target's shape",
+            see="the target's shape stands out from its field",
             after=_answer(self.model, blend(before.msi, share, bands)), hit=hit, before=before, twin=hit,
-            normal=np.ones_like(hit), expected=np.repeat(spectrum[:, None], int(hit.sum()), axis=1),
+            normal=before.layers, expected=np.repeat(spectrum[:, None], int(hit.sum()), axis=1),
             reference="the inserted spectrum",
         )  # fmt: skip
         return plan, (row + TARGET // 2, column + TARGET // 2)
 
     def materials(self, kinds: Iterable[str]) -> list[Case]:
-        responses = self._responses(FIELDS)
-        return [_measure(self.material(kind, responses=responses)[0]) for kind in kinds]
-
-    def _responses(self, patch: str) -> NDArray[np.float64]:
-        return np.asarray(self.model.parameters.sensors[self.scenes[patch].platform].responses, np.float64)
+        """Targets of several surfaces, measured but not drawn."""
+        return [_measure(self.material(kind)[0]) for kind in kinds]
 
     def shown_materials(self) -> list[Case]:
-        plans = [self.material(kind, responses=self._responses(FIELDS)) for kind in SHOWN_MATERIALS]
+        plans = [self.material(kind) for kind in SHOWN_MATERIALS]
         cases = [_measure(plan) for plan, _ in plans]
         window = _crop(*plans[0][1], plans[0][0].hit.shape)
         view = _view(
-            [plan.after for plan, _ in plans], ("out_of_domain_score", "consistency_chi2", "sigma_swir1"), window
+            [plan.after for plan, _ in plans],
+            ("out_of_domain_score", "stage_change_1", "sigma_swir1" + RELATIVE),
+            window,
         )
-        view.tops["out_of_domain_score"] = min(view.tops["out_of_domain_score"], 4.0)
+        view.tops["sigma_swir1" + RELATIVE] = 0.2  # or the brightest target alone has colours
         panels = [
             _panel(plan.after, view, at, case.title, f"{_reason(kind)}. {measured_sentence(case)}", plan.expected[:, 0])
             for kind, case, (plan, at) in zip(SHOWN_MATERIALS, cases, plans, strict=True)
@@ -602,7 +659,7 @@ class _Gallery:
         return self.changed(
             patch, with_offset(before.msi), np.ones(before.msi.b10.shape[1:], bool),
             name="offset", title="The offset of −1000 DN was not applied: every band 0.1 too bright",
-            see="out_of_domain_score above 1 almost everywhere, dark ground most of all",
+            see="no layer tells; no spectrum has a dark channel left (below)",
         )  # fmt: skip
 
     def swap(self, pair: tuple[str, str], patch: str = FIELDS) -> _Plan:
@@ -610,13 +667,13 @@ class _Gallery:
         return self.changed(
             patch, with_swap(before.msi, *pair), np.ones(before.msi.b10.shape[1:], bool),
             name=f"swap-{pair[0]}-{pair[1]}".lower(), title=f"{pair[0]} and {pair[1]} delivered in each other's place",
-            see="out_of_domain_score by land cover: ground on which the two bands are alike shows nothing",
+            see="strongest on the land cover on which the two bands differ most",
         )  # fmt: skip
 
     def shown_offset(self) -> list[Case]:
         before, plan = self.untouched(FIELDS), self.offset()
         case, at = _measure(plan), _pixel(plan)
-        view = _view((before, plan.after), ("out_of_domain_score", "consistency_chi2", "learned_share"))
+        view = _view((before, plan.after), ("out_of_domain_score", "learned_share", "sigma_swir2" + RELATIVE))
         return self.draw("offset", [case], [
             _panel(before, view, at, "Untouched fields", "The patch as it was delivered."),
             _panel(plan.after, view, at, case.title, measured_sentence(case)),
@@ -626,8 +683,10 @@ class _Gallery:
         plans = [self.swap(pair) for pair in SWAPS]
         cases = [_measure(plan) for plan in plans]
         before = self.untouched(FIELDS)
-        view = _view([before, *(p.after for p in plans)], ("out_of_domain_score", "consistency_chi2", "learned_share"))
-        at = _pixel(plans[0])
+        view = _view(
+            [before, *(p.after for p in plans)], ("out_of_domain_score", "learned_share", "sigma_swir2" + RELATIVE)
+        )
+        at = _pixel(plans[0], 0.8)
         panels = [_panel(before, view, at, "Untouched fields", "The patch as it was delivered.")]
         panels += [
             _panel(p.after, view, at, case.title, measured_sentence(case)) for p, case in zip(plans, cases, strict=True)
@@ -638,25 +697,26 @@ class _Gallery:
         answer = self.untouched(LAKE)
         water = answer.msi.b10[3] < WATER_B08
         deep = far_from(~water, OPEN)
-        hit = far_from(~water, 1) & ~far_from(~water, SHORE)  # clear of land by a pixel: the 10 m bands see water only
+        hit = far_from(~water, CLEAR - 1) & ~far_from(~water, SHORE)
         if not hit.any() or not deep.any():
             raise InvalidImage(f"{LAKE} shows no lake: {int(water.sum())} pixels of water")
         typical = np.nanmedian(answer.spectra[:, deep], axis=1)
         plan = _Plan(
             name="lake-shore", title="A lake shore: the 60 m band B09 sees the land",
-            see="residual_B09, attribution_B09 and sigma_nir follow the shore line on the water's side",
-            after=answer, hit=hit, before=answer, twin=deep, normal=deep,
+            see="a seam along the shore, on the water's side",
+            after=answer, hit=hit, before=answer, twin=deep, normal=answer.within(deep),
             expected=np.repeat(typical[:, None], int(hit.sum()), axis=1), reference="the median of open water",
         )  # fmt: skip
         case = _measure(plan)
         at, calm = _pixel(plan, 0.9), _nearest(np.where(deep, _distance(deep.shape, (20, 20)), 1e3), 0.0)
-        view = _view((answer,), ("residual_B09", "sigma_nir_gap", "scale"), _crop(42, 42, hit.shape, 84))
+        view = _view((answer,), ("attribution_B09", "sigma_nir_gap", "scale"), _crop(42, 42, hit.shape, 84))
         beyond = (CENTRE_NM > 900) & (CENTRE_NM < 1300)
-        lift = np.median(answer.spectra[:, hit][beyond].mean(axis=0)) - np.median(typical[beyond])
+        lift = (answer.spectra[:, hit][beyond] - typical[beyond][:, None]).mean(axis=0)
         return self.draw("lake-shore", [case], [
             _panel(answer, view, calm, "Open water of the same lake", "Far from land every band sees water alone."),
-            _panel(answer, view, at, f"{case.title} (water {10}–{10 * SHORE} m from land)",
-                   f"Between 0.9 and 1.3 µm the median estimate lies {_shown(float(lift))} above that of open water. "
+            _panel(answer, view, at, f"{case.title} (water {10 * CLEAR}–{10 * SHORE} m from land)",
+                   f"Between 0.9 and 1.3 µm the estimate lies {_shown(float(np.median(lift)))} above open water in the "
+                   f"median, {_shown(float(np.percentile(lift, 95)))} on the worst twentieth. "
                    f"{measured_sentence(case)}"),
         ])  # fmt: skip
 
@@ -715,28 +775,27 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) ->
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ruler, *rows))
 
 
-def normal_table(model: DualityModel, scenes: Mapping[str, Multispectral]) -> str:
-    """Median and 5-95 % of every layer, over the patches without snow and over the snow, as a Markdown table."""
-    layers = {name: decoded(model, model.estimate(msi, _WHOLE)) for name, msi in scenes.items()}
-    columns = [[n for n in layers if n != SNOW], [n for n in layers if n == SNOW]]
-    names = next(iter(layers.values()))
+def normal_table(gallery: _Gallery, chosen: Callable[[str], bool]) -> str:
+    """Median and 5-95 % of some layers, over the patches without snow and over the snow, as a Markdown table."""
+    usual = gallery.usual()
+    snow = gallery.untouched(SNOW).layers if SNOW in gallery.scenes else {}
 
-    def cell(layer: str, patches: Sequence[str]) -> str:
-        values = np.concatenate([layers[name][layer].ravel() for name in patches] or [np.full(1, np.nan)])
-        low, middle, high = np.nanpercentile(values, (5, 50, 95))
-        return f"{_shown(middle)} ({_shown(low)} – {_shown(high)})"
+    def cell(values: NDArray[np.float32] | None) -> str:
+        if values is None:
+            return "–"
+        low, middle, high = (_shown(float(v)) for v in np.nanpercentile(values, (5, 50, 95)))
+        return f"{middle} ({low} to {high})"
 
-    title = {name: f"`{name}`" + (", magnitude" if name.startswith("residual_") else "") for name in names}
-    rows = [(title[name], *(cell(name, part) for part in columns)) for name in names]
-    count = len(columns[0])
-    return _table(("layer", f"{count} patches without snow: median (5 – 95 %)", "snow patch"), rows)
+    rows = [(_code(name), cell(usual[name]), cell(snow.get(name))) for name in usual if chosen(name)]
+    count = len([name for name in gallery.scenes if name != SNOW])
+    return _table(("layer", f"{count} patches without snow: median (5 to 95 %)", "snow patch"), rows)
 
 
 def exposure_table(cases: Sequence[Case]) -> str:
     """Failure -> layers -> what you see, as a Markdown table."""
 
     def row(case: Case) -> tuple[str, ...]:
-        told = "; ".join(f"`{e.layer}` {_shown(e.before)} → {_shown(e.after)}" for e in case.telling[:3]) or "none"
+        told = "; ".join(f"{_code(e.layer)} {_shown(e.before)} → {_shown(e.after)}" for e in case.telling[:3]) or "none"
         shares = f"{_percent(case.flagged_before)} → {_percent(case.flagged)}"
         return case.title, f"**{case.verdict}**", told, case.see, shares, f"{case.rmse:.3f}", _percent(case.covered)
 
@@ -759,25 +818,48 @@ def damage_table(gallery: _Gallery) -> str:
 
 
 def material_table(gallery: _Gallery) -> str:
-    """Every foreign surface as a target: flagged share, score, error; the best noticed first."""
-    cases = gallery.materials(kind.name for kind in FOREIGN)
+    """Every foreign surface as a target, and a control that is not foreign; the best noticed first."""
+    held = {kind.name.replace("_", "-") for kind in FOREIGN if kind.held}
 
     def row(case: Case) -> tuple[str, ...]:
-        score = next(e for e in case.exposures if e.layer == "out_of_domain_score")
-        name = case.name.removeprefix("material-").replace("-", " ")
-        held = " *" if any(k.held and k.name.replace("_", " ") == name for k in FOREIGN) else ""
-        return (
-            name + held,
-            case.verdict,
-            _percent(case.flagged),
-            _shown(score.after),
-            f"{case.rmse:.3f}",
-            _percent(case.covered),
-        )
+        median = {e.layer: e.after for e in case.exposures}
+        kind = case.name.removeprefix("material-")
+        name = "control: soil of the next field" if kind == CONTROL else kind.replace("-", " ") + " *" * (kind in held)
+        told = [_code(e.layer) for e in case.telling if e.layer != "detail"]
+        score, spread = f"{median['out_of_domain_score']:.2f}", f"{median['sigma_swir1' + RELATIVE]:.2f}"
+        numbers = (_percent(case.flagged), score, spread, f"{case.rmse:.3f}", _percent(case.covered))
+        return name, ", ".join(told[:2]) or "–", *numbers
 
-    rows = map(row, sorted(cases, key=lambda case: -case.flagged))
-    return _table(
-        ("inserted surface", "verdict", "flagged", "score, median", "RMSE", "90 % interval holds"), rows, left=2
+    cases = sorted(gallery.materials(kind.name for kind in FOREIGN), key=lambda case: -case.flagged)
+    head = ("inserted surface", "most telling layers but `detail`", "flagged", "score, median", "`sigma_swir1` / mean",
+            "RMSE", "90 % interval holds")  # fmt: skip
+    return _table(head, map(row, [*cases, *gallery.materials([CONTROL])]), left=2)
+
+
+def _code(layer: str) -> str:
+    """A layer's name in Markdown; the division is not part of the name."""
+    base = layer.removesuffix(RELATIVE)
+    return f"`{base}`" + (RELATIVE if layer != base else "")
+
+
+def weights_sentence(model: DualityModel) -> str:
+    """Which weights the numbers hold for."""
+    calibration = str(model.card.calibration)
+    return f"Measured with the weights whose calibration is `{calibration}` (see `model/weights/card.json`)."
+
+
+def darkest_sentence(gallery: _Gallery) -> str:
+    """How the darkest channel of the spectra tells a missed offset, over all patches."""
+
+    def darkest(answer: _Answer) -> float:
+        return float(np.nanmedian(answer.spectra.min(axis=0)))
+
+    untouched = [darkest(gallery.untouched(name)) for name in gallery.scenes]
+    shifted = [darkest(gallery.offset(name).after) for name in gallery.scenes]
+    before, after = (f"{_shown(min(part))} to {_shown(max(part))}" for part in (untouched, shifted))
+    return (
+        f"The lowest of a pixel's 172 values, median over a patch: {before} in the {len(untouched)} untouched patches, "
+        f"{after} with the offset missed."
     )
 
 
@@ -799,17 +881,18 @@ def chapter_blocks(gallery: _Gallery, cases: Sequence[Case]) -> dict[str, str]:
     """Every generated part of the chapter: mark -> Markdown."""
     captions = {f"measured {case.name}": f"*Measured:* {measured_sentence(case)}" for case in cases}
     return {
-        "normal": normal_table(gallery.model, gallery.scenes),
+        "weights": weights_sentence(gallery.model),
+        "normal explanation": normal_table(
+            gallery, lambda n: not n.startswith(("sigma_", "residual_")) and n != "scale"
+        ),
+        "normal uncertainty": normal_table(gallery, lambda n: n.startswith("sigma_") or n == "scale"),
+        "normal residual": normal_table(gallery, lambda n: n.startswith("residual_")),
         "exposure": exposure_table(cases),
         "damage": damage_table(gallery),
+        "darkest": darkest_sentence(gallery),
         "materials": material_table(gallery),
         **captions,
     }
-
-
-def group_ranges() -> str:
-    """The spectral groups that layer names refer to, in words."""
-    return ", ".join(f"`{g.name}` {g.low_nm / 1e3:.2f}–{g.high_nm / 1e3:.2f} µm" for g in SPECTRAL_GROUPS)
 
 
 def read_patches(data: Path) -> dict[str, Multispectral]:
