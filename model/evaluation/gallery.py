@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -238,8 +238,9 @@ class Case:
     reference: str
     """What they should be: the truth, or what stands for it."""
     panels: tuple[Panel, ...] = ()
-    path: Path | None = None
-    """The picture that shows it."""
+    """What its picture shows, other cases of the same picture included."""
+    picture: str = ""
+    """File name of that picture; empty where it was measured only."""
 
     @property
     def telling(self) -> tuple[Exposure, ...]:
@@ -526,7 +527,7 @@ def _crop(row: int, column: int, shape: tuple[int, int], size: int = 48) -> tupl
 class _Gallery:
     """Estimates of the untouched patches, made once."""
 
-    def __init__(self, model: DualityModel, scenes: Mapping[str, Multispectral], folder: Path) -> None:
+    def __init__(self, model: DualityModel, scenes: Mapping[str, Multispectral], folder: Path | None) -> None:
         self.model, self.folder = model, folder
         missing = {FIELDS, PASTURE, LAKE} - set(scenes)
         if missing:
@@ -557,10 +558,10 @@ class _Gallery:
         )  # fmt: skip
 
     def draw(self, stem: str, cases: Sequence[Case], panels: Sequence[Panel]) -> list[Case]:
-        from dataclasses import replace
-
-        path = failure_figure(panels, self.folder / f"failure-{stem}.png")
-        return [replace(case, panels=tuple(panels), path=path) for case in cases]
+        picture = f"failure-{stem}.png"
+        if self.folder is not None:
+            failure_figure(panels, self.folder / picture)
+        return [replace(case, panels=tuple(panels), picture=picture) for case in cases]
 
     # Each of the following makes one picture.
 
@@ -743,7 +744,7 @@ def _inside(place: tuple[int, int], window: tuple[slice, slice]) -> bool:
 def make_gallery(
     model: DualityModel,
     scenes: Mapping[str, Multispectral],
-    folder: Path,
+    folder: Path | None,
     simulated: SimulatedScene | None = None,
 ) -> list[Case]:
     """Build every failure, measure it, and draw it.
@@ -751,7 +752,7 @@ def make_gallery(
     Args:
         model: whose layers are read.
         scenes: untouched Sentinel-2 patches by name, among them `FIELDS`, `PASTURE` and `LAKE`.
-        folder: where the pictures ``failure-*.png`` go; made if absent.
+        folder: where the pictures ``failure-*.png`` go, made if absent; ``None`` draws none.
         simulated: a scene of known truth with objects smaller than 20 m; without it that case is left out.
 
     Returns:
@@ -924,7 +925,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = make_gallery(model, scenes, given.out, simulated)
     for case in cases:
         sys.stdout.write(f"{case.name}: {measured_sentence(case)}\n")
-    blocks = chapter_blocks(_Gallery(model, scenes, given.out), cases)
+    blocks = chapter_blocks(_Gallery(model, scenes, None), cases)
     if given.chapter.exists():
         given.chapter.write_text(rewrite(given.chapter.read_text(encoding="utf-8"), blocks), encoding="utf-8")
     else:

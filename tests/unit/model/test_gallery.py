@@ -48,8 +48,8 @@ def parts(msi):
 
 
 @pytest.fixture(scope="module")
-def cases(model, patches, tmp_path_factory):
-    return make_gallery(model, patches, tmp_path_factory.mktemp("gallery"))
+def cases(model, patches):
+    return make_gallery(model, patches, None)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,19 @@ def by_name(cases):
     return {case.name: case for case in cases}
 
 
-def test_every_failure_has_a_picture_legible_at_1200_pixels(cases):
-    assert {case.path.stem.removeprefix("failure-") for case in cases} == PICTURES
-    for path in {case.path for case in cases}:
-        width, _ = struct.unpack(">II", path.read_bytes()[16:24])
-        assert width >= 1200
+def png_width(path: Path) -> int:
+    return struct.unpack(">II", path.read_bytes()[16:24])[0]
+
+
+def test_every_failure_has_a_picture_with_its_place_marked(cases):
+    assert {case.picture.removeprefix("failure-").removesuffix(".png") for case in cases} == PICTURES
+    for case in cases:
+        assert case.title in "".join(panel.title for panel in case.panels)
+
+
+def test_picture_is_drawn_wide_enough_for_1200_pixels(model, patches, tmp_path):
+    (case,) = gallery._Gallery(model, patches, tmp_path / "new").cloud()
+    assert png_width(tmp_path / "new" / case.picture) >= 1200
 
 
 def test_measured_figures_are_shares_and_finite(cases):
@@ -130,11 +138,11 @@ def test_shore_is_water_and_its_60_m_pixels_see_land(by_name, patches):
     assert np.median(b09[case.hit]) > 1.5 * np.median(b09[far_from(~water, gallery.OPEN)])
 
 
-def test_aircraft_and_roofs_err_more_than_their_surroundings_and_detail_tells(model, patches, shared_data, tmp_path):
+def test_aircraft_and_roofs_err_more_than_their_surroundings_and_detail_tells(model, patches, shared_data):
     spectra = read_spectra(shared_data / "cubes" / "aviris_sandiego_a.npz")
     responses = model.parameters.sensors[gallery.PLATFORM].responses
     scene = simulate_scene(spectra, responses, gallery.PLATFORM, np.random.default_rng(0))
-    (case,) = gallery._Gallery(model, patches, tmp_path).small(scene)
+    (case,) = gallery._Gallery(model, patches, None).small(scene)
     estimate = case.estimate.hsi * 1e-4
     rest = far_from(case.hit, 3)
     error = np.sqrt(((estimate - scene.truth) ** 2).mean(axis=0))
@@ -143,9 +151,9 @@ def test_aircraft_and_roofs_err_more_than_their_surroundings_and_detail_tells(mo
     assert "detail" in {e.layer for e in case.telling}
 
 
-def test_missing_patch_is_refused_by_name(model, patches, tmp_path):
+def test_missing_patch_is_refused_by_name(model, patches):
     with pytest.raises(InvalidImage, match=LAKE):
-        make_gallery(model, {FIELDS: patches[FIELDS]}, tmp_path)
+        make_gallery(model, {FIELDS: patches[FIELDS]}, None)
 
 
 # ---- changes to a patch ----
@@ -315,7 +323,8 @@ def test_chapter_has_a_place_for_every_number_and_shows_every_picture(cases):
     text = CHAPTER.read_text(encoding="utf-8")
     for case in cases:
         assert f"<!-- begin measured {case.name} -->" in text
-        assert f"images/{case.path.name}" in text
+        assert f"images/{case.picture}" in text
+        assert png_width(CHAPTER.parent / "images" / case.picture) >= 1200
     for name in ("weights", "normal explanation", "normal uncertainty", "normal residual", "exposure", "damage"):
         assert f"<!-- begin {name} -->" in text
 
