@@ -188,6 +188,10 @@ def bicubic(guides: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     return up(fill_invalid(coarse), guides.shape[-1] // coarse.shape[-1])
 
 
+FLAT: Final[float] = 1e-5
+"""Standard deviation of a guide below which it shows nothing but rounding, reflectance."""
+
+
 def _details(guides: torch.Tensor, coarse: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Centred guides (4, n) and bands (6, n) over valid coarse pixels, float64, and what guides show below them."""
     ratio = guides.shape[-1] // coarse.shape[-1]
@@ -211,7 +215,7 @@ def glp_cbd(guides: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     """
     g, y, detail = _details(guides, coarse)
     covariance = y @ g.T  # (6, 4)
-    energy = g.square().sum(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
+    energy = g.square().sum(dim=1).clamp_min(g.shape[1] * FLAT**2)
     # |correlation| orders the guides of one band as |covariance| / sqrt(energy) does: the band's own energy is common.
     chosen = (covariance.abs() / energy.sqrt()).argmax(dim=1)
     gain = covariance.gather(1, chosen[:, None])[:, 0] / energy[chosen]
@@ -229,7 +233,8 @@ def glp_synthesised(guides: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
         (6, h, w) reflectance, finite.
     """
     g, y, detail = _details(guides, coarse)
-    G = y @ g.T @ torch.linalg.pinv(g @ g.T, hermitian=True, rtol=1e-10)  # (6, 4); collinear guides share the gain
+    flat = g.shape[1] * FLAT**2
+    G = y @ g.T @ torch.linalg.pinv(g @ g.T, hermitian=True, atol=flat, rtol=1e-10)  # collinear guides share the gain
     return bicubic(guides, coarse) + torch.einsum("bg,ghw->bhw", G.to(guides.dtype), detail)
 
 

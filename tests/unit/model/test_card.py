@@ -41,8 +41,10 @@ def test_the_shipped_card_tells_where_the_weights_come_from():
     assert card.responses["sentinel-2c"]["borrowed"] == {"B01": "sentinel-2b", "B09": "sentinel-2b"}
     assert card.calibration
     assert any("B01" in limit for limit in card.limits)
-    for split in card.metrics["splits"].values():
-        assert split["estimate"]["rmse"] < split["wiener"]["rmse"]
+    for row in card.metrics["left_out"]:
+        beside = "wiener" if row["tier"] == "spectral" else "guided_wiener"
+        assert row["rmse"] < row["baselines"][beside]["rmse"]
+    assert {target["met"] for target in card.metrics["targets"]} >= {True, False}  # misses are told, too
     assert 0.87 <= card.metrics["coverage_in_domain"]["90"] <= 0.93
     assert card.metrics["coverage_in_domain"]["worst_split_90"] >= 0.80
 
@@ -73,7 +75,7 @@ def test_another_format_is_refused(weights):
         load_model(weights, "cpu")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 2}', "\x00"])
 def test_a_broken_card_is_refused(weights, text):
     (weights / CARD_NAME).write_text(text)
     with pytest.raises(WeightsCorrupted):
