@@ -68,8 +68,10 @@ def data(tmp_path_factory):
         srf_S2C=responses[keep],
     )
     (folder / TEXTURE_FILE).parent.mkdir()
-    texture = rng.integers(300, 3000, size=(4, 60, 60)).astype(np.uint16)
-    np.savez(folder / TEXTURE_FILE, b10=texture, scale=1e-4, offset=0.0)
+    sizes = {"b10": (4, 60, 60), "b20": (6, 30, 30), "b60": (2, 10, 10)}
+    image = {name: rng.integers(300, 3000, size=size).astype(np.uint16) for name, size in sizes.items()}
+    note = "DSen2 order: 10m [B4,B3,B2,B8]; 20m [B5,B6,B7,B8a,B11,B12]; 60m [B1,B9]"
+    np.savez(folder / TEXTURE_FILE, **image, scale=1e-4, offset=0.0, level="L1C", note=note)
     return folder
 
 
