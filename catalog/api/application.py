@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from brotli_asgi import BrotliMiddleware
 from stac_fastapi.api.app import StacApi
@@ -25,6 +25,8 @@ from catalog.api.errors import register_errors
 from catalog.api.parameters import ItemsParameters, SearchParameters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fastapi import FastAPI
     from stac_fastapi.types.search import APIRequest
 
@@ -34,12 +36,20 @@ if TYPE_CHECKING:
 _VERSIONS: Final = "/collections/{collection_id}/items/{item_id}/versions/{version}"
 
 
-def create_app(database: Database, settings: Settings) -> FastAPI:
+Register: TypeAlias = "Callable[[FastAPI, Database, Settings], object]"
+"""Adds the routes of one more part to an application, before its first request."""
+
+ROUTES: Final[tuple[Register, ...]] = ()
+"""Parts that need nothing but the database and the settings; those that are given more come as `routes`."""
+
+
+def create_app(database: Database, settings: Settings, *, routes: Sequence[Register] = ()) -> FastAPI:
     """Make the web application.
 
     Args:
         database: What it answers from; the caller closes it.
         settings: Title and public address.
+        routes: More parts, with what they were given bound to them (``partial(register_spectra, reader=...)``).
 
     Returns:
         The application, read-only, ready for an ASGI server.
@@ -78,6 +88,8 @@ def create_app(database: Database, settings: Settings) -> FastAPI:
         _VERSIONS, client.get_version, methods=["GET"], name="Get Item Version", response_class=GeoJSONResponse
     )
     application.add_api_route("/health", _health(database), methods=["GET"], tags=["health"])
+    for register in (*ROUTES, *routes):
+        register(application, database, settings)
     register_errors(application)
     return application
 
