@@ -8,24 +8,46 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
+    Column,
     DateTime,
     Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from catalog.dialects import database_now
+from catalog.facts import FACTS, Kind, facts_of, footprint_of
+
 if TYPE_CHECKING:
-    from sqlalchemy import Dialect
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection, Dialect
+    from sqlalchemy.orm import Mapper
+    from sqlalchemy.types import TypeEngine
 
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _plain(length: int) -> String:
+    """Text that sorts and compares by its characters' numbers in every database, whatever its locale."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -152,13 +174,9 @@ class BandTableRecord(Base):
 
 
 class ItemRecord(Base):
-    """The latest version of an item; what searches return."""
+    """The latest version of an item; what searches return. `item_search` follows whatever is done to it."""
 
     __tablename__ = "items"
-    __table_args__ = (
-        Index("ix_items_order", "collection", "datetime", "id"),
-        Index("ix_items_bbox", "west", "east", "south", "north"),
-    )
 
     collection: Mapped[str] = mapped_column(String(64), ForeignKey("collections.id"), primary_key=True)
     id: Mapped[str] = mapped_column(String(160), primary_key=True)
@@ -170,8 +188,8 @@ class ItemRecord(Base):
     version: Mapped[int]
     product_revision: Mapped[str] = mapped_column(String(32))
     scene_id: Mapped[int | None] = mapped_column(_BIG, ForeignKey("scenes.id"))
-    body: Mapped[dict[str, Any]]
-    """The item without its band lists; `catalog.hydration` puts them back."""
+    body: Mapped[dict[str, Any]] = mapped_column(JSON())
+    """The item without its band lists; `catalog.hydration` puts them back. As text: no query looks inside."""
 
 
 class ItemVersionRecord(Base):
@@ -211,3 +229,57 @@ class ChangeRecord(Base):
     collection: Mapped[str] = mapped_column(String(64))
     item_id: Mapped[str] = mapped_column(String(160))
     version: Mapped[int]
+
+
+_KINDS: dict[Kind, TypeEngine[Any]] = {
+    Kind.TEXT: _plain(256),
+    Kind.NUMBER: Float(53),
+    Kind.TRUTH: Boolean(),
+    Kind.TIME: UtcDateTime(),
+}
+
+item_search = Table(
+    "item_search",
+    Base.metadata,
+    Column("number", _BIG, primary_key=True, autoincrement=True),
+    Column("until", _BIG),  # the first number whose searches do not see this row; NULL: it is the item's latest state
+    Column("ended", Float(53)),  # when that was by the database's clock, seconds since the epoch
+    Column("collection", _plain(64), nullable=False),
+    Column("id", _plain(160), nullable=False),
+    Column("west", Float(53), nullable=False),
+    Column("south", Float(53), nullable=False),
+    Column("east", Float(53), nullable=False),  # beyond 180 for a footprint across the antimeridian
+    Column("north", Float(53), nullable=False),
+    Column("footprint", LargeBinary, nullable=False),  # the geometry as WKB
+    *(Column(fact.column, _KINDS[fact.kind], nullable=fact.name != "datetime") for fact in FACTS),
+)
+"""What searches look at: narrow rows of `catalog.facts`, one for every state of every item that searches saw.
+
+A row says for ever the same. What replaces it, or takes its item away, only writes into it from which number on it is
+not seen any more; so a search that goes on page by page sees what there was when it began. The database's own triggers
+(migration 0002) end the rows of deleted items, forget rows that ended a day ago, and keep the spatial index.
+"""
+
+
+def search_row(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item's row of `item_search`, without its number."""
+    return {"collection": item["collection"], "id": item["id"], **footprint_of(item), **facts_of(item)}
+
+
+@event.listens_for(ItemRecord, "after_insert")
+def _enter(_mapper: Mapper[ItemRecord], connection: Connection, record: ItemRecord) -> None:
+    connection.execute(insert(item_search).values(search_row(record.body)))
+
+
+@event.listens_for(ItemRecord, "after_update")
+def _replace(_mapper: Mapper[ItemRecord], connection: Connection, record: ItemRecord) -> None:
+    if not inspect(record).attrs.body.history.has_changes():
+        return
+    rows = item_search.c
+    number = select(func.max(rows.number) + 1).scalar_subquery()
+    connection.execute(
+        update(item_search)
+        .where(rows.collection == record.collection, rows.id == record.id, rows.until.is_(None))
+        .values(until=number, ended=database_now())
+    )
+    connection.execute(insert(item_search).values(search_row(record.body)))
