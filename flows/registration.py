@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from catalog.assets import ASSET_KINDS
 from catalog.items import AssetFile, Product, build_item
 from catalog.model_item import model_item_id
@@ -15,6 +17,7 @@ from flows.grade import grade
 from flows.names import item_id
 from infra.preview import PreviewHeader
 from infra.verify import verify_bytes
+from model.bands import CHANNELS, SPECTRAL_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,15 +122,25 @@ def _quality(assembly: Assembly, made: Produced) -> dict[str, float]:
 
 
 def _basis(assembly: Assembly) -> dict[str, Any]:
+    """Return what expands `compact` and `uncertainty` to every channel, for readers without the model."""
     basis, model = assembly.model.basis(), assembly.model
+    bands = np.zeros(len(CHANNELS), int)
+    for number, group in enumerate(SPECTRAL_GROUPS, start=1):
+        bands[group.channels] = number
+    one = np.array([round(1 / layer.scale) for layer in model.uncertainty_layers], np.int16)  # each layer decodes to 1
     return {
-        "description": "reflectance = mean + coefficients . components; coefficients = stored x scale of the band",
+        "description": "reflectance = mean + coefficients . components; coefficients = stored x scale of the band; "
+        "1-sigma of a channel = band sigma_bands of the uncertainty file, stored x scale, times sigma_profile",
         "model": model.card.name,
         "version": model.card.version,
         "digest": model.card.digest,
         "scales": [layer.scale for layer in model.compact_layers],
         "mean": [float(value) for value in basis.mean],
         "components": [[float(value) for value in row] for row in basis.components],
+        "centre_nm": [channel.centre_nm for channel in CHANNELS],
+        "fwhm_nm": [channel.fwhm_nm for channel in CHANNELS],
+        "sigma_bands": bands.tolist(),
+        "sigma_profile": [round(float(value), _DIGITS) for value in model.channel_sigma(one)],
     }
 
 
