@@ -4,7 +4,7 @@ The posterior trusts twelve bands at 10 m, eight of which are themselves estimat
 pixel unlike its classes. So the product is seen through the sensor once more, at each band's own resolution, and what
 exceeds the noise,
 
-    e_b = r_b - clip(r_b, -t sigma_b, t sigma_b),      r_b = y_b - down(d_b x),
+    e_b = r_b - clip(r_b, -t_b sigma_b, t_b sigma_b),      r_b = y_b - down(d_b x),
 
 is taken back: ``c += G up(e)`` with the gain ``G = C A' (A C A' + eps R)^-1`` of the pooled prior. Pixels that agree
 within ``t sigma`` are left exactly as they are: agreement below the noise is never forced. Each column of ``G`` belongs
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from model.bands import SOURCE_BAND_NAMES
 from model.fusion import down, up
 from model.residual import JUDGED_MTF, ROWS, noise_of
 
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 
     from model.mixture import MixturePrior
 
-TOLERATED_SIGMAS: Final[float] = 1.75
-"""t: disagreement up to here is noise."""
+TOLERATED_SIGMAS: Final[NDArray[np.float64]] = np.where(np.array(SOURCE_BAND_NAMES) == "B09", 2.5, 1.75)
+"""t of each band: disagreement up to here is noise.
+
+B09 lies in an absorption of water vapour: what its correction leaves is no property of the ground, and taking all of
+it back spoils the channels around it."""
 
 PASSES: Final[int] = 6
 """How often what exceeds the noise is taken back."""
@@ -59,6 +63,12 @@ def correction_gain(prior: MixturePrior, observation: NDArray[np.float64]) -> ND
     return np.concatenate([np.zeros((len(gain), 1)), gain], axis=1)
 
 
+def tolerated(source: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    """What is tolerated of some source bands (bands, h, w), reflectance; 0 where the source is nan."""
+    t = torch.as_tensor(TOLERATED_SIGMAS[rows], dtype=source.dtype, device=source.device)
+    return t[:, None, None] * noise_of(source, rows)
+
+
 def beyond_noise(value: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     """What of a difference (nan counts as none) exceeds its limit in magnitude; both of one shape."""
     known = torch.nan_to_num(value, nan=0.0)
@@ -79,7 +89,7 @@ def agree(
     Returns:
         (k, N).
     """
-    limit = TOLERATED_SIGMAS * noise_of(bands[:, :, None], list(range(len(bands))))[:, :, 0]
+    limit = tolerated(bands[:, :, None], list(range(len(bands))))[:, :, 0]
     for _ in range(PASSES):
         coefficients = coefficients + correction @ beyond_noise(bands - observation @ coefficients, limit)
     return coefficients
@@ -100,7 +110,7 @@ class DataStep:
         for resolution, source in sources.items():
             judged = [i for i, row in enumerate(ROWS[resolution]) if row]  # B01 asks for nothing
             rows = [ROWS[resolution][i] for i in judged]
-            limit = TOLERATED_SIGMAS * noise_of(source[judged], rows)
+            limit = tolerated(source[judged], rows)
             self._parts.append((resolution // 10, rows, source[judged], limit))
         self._valid = valid
 
