@@ -160,6 +160,11 @@ def _box(planes: torch.Tensor) -> torch.Tensor:
     return _apply(rows, columns, planes)
 
 
+def box_mean(planes: torch.Tensor) -> torch.Tensor:
+    """Means over the regression's window of (planes, h, w), of what lies inside the border."""
+    return _box(planes) / _box(torch.ones_like(planes[:1]))
+
+
 def fill_invalid(image: torch.Tensor) -> torch.Tensor:
     """Replace nan by the average of valid neighbours, reaching further each pass; what stays unreached gets the mean.
 

@@ -1,7 +1,7 @@
 """Fit the learned correction of the fusion.
 
-Chips (`model.training.chips`) are seen as the sensor would see them, with a point-spread function drawn from a range
-around the sensor's, decimation and noise; guided fusion sharpens them; the network learns what is still missing. The
+Chips (`model.training.chips`) are seen as the sensor would see them, with a point-spread function drawn from the range
+that is known of it, decimation and noise; guided fusion sharpens them; the network learns what is still missing. The
 loss is the missing part relative to the local contrast, so that faint and strong edges count alike.
 """
 
@@ -42,15 +42,11 @@ class RefinementSettings:
     batch: int = 8
     rate: float = 3e-3
     decay: float = 1e-3
-    mtf: tuple[float, float] = (0.36, 0.50)
-    """Range of the modulation at the coarse Nyquist frequency that most chips are seen with: what real scenes agree
-    with."""
-    wide_mtf: tuple[float, float] = (0.22, 0.55)
-    """Range that the other chips are seen with."""
-    wide: float = 0.3
-    """Share of those."""
-    noise: tuple[float, float] = (0.0, 1.0)
-    """Range of the factor on the table's noise, which is an upper estimate of what differs from pixel to pixel."""
+    mtf: tuple[float, float] = (0.25, 0.50)
+    """Range of the modulation at the coarse Nyquist frequency that chips are seen with: what is known of them."""
+    noise: float = 1.0
+    """Largest factor on the table's noise, which is an upper estimate of what differs from pixel to pixel. The factor
+    is the square of an even draw: half of the chips have a quarter of the noise or less, as real images do."""
     chip: ChipSettings = field(default_factory=ChipSettings)
 
 
@@ -98,9 +94,9 @@ def fit_refinement(
     examples = []
     for _ in range(settings.chips):
         truth = chip(found, texture, pool, rng, settings.chip)
-        among = settings.wide_mtf if rng.random() < settings.wide else settings.mtf
+        mtf, noise = float(rng.uniform(*settings.mtf)), settings.noise * float(rng.uniform()) ** 2
         with torch.no_grad():
-            fused = fuse(*observe(_shown(truth), float(rng.uniform(*among)), float(rng.uniform(*settings.noise)), rng))
+            fused = fuse(*observe(_shown(truth), mtf, noise, rng))
             seen, contrast = features(fused)
             missing = torch.as_tensor(truth)[list(REFINED)] - fused.bands[list(REFINED)]
         known = torch.isfinite(missing)
