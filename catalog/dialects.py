@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,6 +17,8 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Engine
     from sqlalchemy.engine import URL
     from sqlalchemy.exc import DBAPIError
@@ -26,6 +29,10 @@ BUSY_SECONDS: Final = 30.0
 
 _CONNECT_SECONDS: Final = 10
 _PAUSE_SECONDS: Final = 0.02
+_STEPS: Final = 10_000
+"""SQLite looks at the clock after so many of its machine's instructions."""
+_ENDED: Final = "57014"
+"""PostgreSQL: query canceled, by its statement timeout."""
 _BUSY_STATES: Final = frozenset({"40001", "40P01", "55P03"})
 """PostgreSQL: serialization failure, deadlock, lock not available."""
 _BUSY_NAMES: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -55,6 +62,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class DatabaseDamaged(DatabaseError):
     """The file is no database or is broken."""
+
+
+class StatementTooSlow(DatabaseError):
+    """A statement took longer than its reader allowed; it was ended, and nothing else happened."""
 
 
 class SchemaMismatch(DatabaseError):
@@ -95,6 +106,22 @@ def line_up(session: Session | Connection, queue: Queue) -> None:
     connection = session if isinstance(session, Connection) else session.connection()
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": int(queue)})
+
+
+@contextmanager
+def limited(session: Session, seconds: float) -> Iterator[None]:
+    """Let no statement of a reading session take longer than some time; one that does raises `StatementTooSlow`."""
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+        yield
+        return
+    raw, end = connection.connection.driver_connection, time.monotonic() + seconds
+    raw.set_progress_handler(lambda: time.monotonic() > end, _STEPS)  # type: ignore[union-attr]  # sqlite3's own
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)  # type: ignore[union-attr]  # as above
 
 
 def make_engine(database_url: str, *, busy_seconds: float = BUSY_SECONDS) -> Engine:
@@ -197,6 +224,8 @@ def explained(error: DBAPIError, name: str, busy_seconds: float) -> DatabaseErro
     state, code = getattr(cause, "sqlstate", None) or "", getattr(cause, "sqlite_errorname", "")
     if state in _BUSY_STATES or code.startswith(_BUSY_NAMES):
         return DatabaseBusy(f"{name}: another writer held the database for {busy_seconds:g} s; try again later")
+    if state == _ENDED or code == "SQLITE_INTERRUPT":
+        return StatementTooSlow(f"{name}: a statement took longer than it may")
     if code.startswith(_DAMAGED_NAMES):
         return DatabaseDamaged(f"{name}: {said}; restore it from a backup or give another file")
     if state in {"42P01", "42703"} or "no such table" in said or "no such column" in said:

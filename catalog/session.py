@@ -23,7 +23,9 @@ from catalog.dialects import (
     DatabaseUnavailable,
     Queue,
     SchemaMismatch,
+    StatementTooSlow,
     explained,
+    limited,
     line_up,
     make_engine,
 )
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 __all__ = ["Database", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseUnavailable", "SchemaMismatch",
-           "connect", "migrate"]  # fmt: skip
+           "StatementTooSlow", "connect", "migrate"]  # fmt: skip
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -59,12 +61,16 @@ class Database:
         return self._engine.dialect.name
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self, *, seconds: float | None = None) -> Iterator[Session]:
         """Open a session that sees one consistent state and changes nothing.
+
+        Args:
+            seconds: How long one statement may take; None: as long as it needs.
 
         Raises:
             DatabaseBusy: another writer held the database too long.
             DatabaseUnavailable: the database does not answer.
+            StatementTooSlow: a statement took longer than it may.
         """
         with self._translated(), self._sessions() as session:
             if self.dialect == "sqlite":
@@ -73,7 +79,11 @@ class Database:
                 session.connection(
                     execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
                 )
-            yield session
+            if seconds is None:
+                yield session
+            else:
+                with limited(session, seconds):
+                    yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:

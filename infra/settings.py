@@ -215,6 +215,7 @@ class ApiSettings(_Part):
     port: int = Field(default=8081, ge=1, le=65535)
     public_url: str | None = Field(default=None, description="the catalog's address in links from the Prefect UI")
     title: str = "ExplainS2A catalog"
+    search_seconds: float = Field(default=10.0, gt=0, le=300, description="a search that takes longer is ended")
 
 
 class PrefectSettings(_Part):

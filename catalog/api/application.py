@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from brotli_asgi import BrotliMiddleware
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.middleware import ProxyHeaderMiddleware
-from stac_fastapi.api.models import (
-    GeoJSONResponse,
-    create_get_request_model,
-    create_post_request_model,
-    create_request_model,
-)
+from stac_fastapi.extensions.collection_search import CollectionSearchExtension
+from stac_fastapi.extensions.fields import FieldsExtension
+from stac_fastapi.extensions.filter import FilterExtension
 from stac_fastapi.extensions.pagination import TokenPaginationExtension
+from stac_fastapi.extensions.query import QueryExtension
+from stac_fastapi.extensions.sort import ItemCollectionSortExtension, SearchSortExtension
 from stac_fastapi.types.config import ApiSettings
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from catalog.api import conformance
 from catalog.api.address import PublicAddress
+from catalog.api.answers import GeoJsonAnswer
 from catalog.api.client import CatalogClient
 from catalog.api.errors import register_errors
-from catalog.api.parameters import ItemsParameters, SearchParameters
+from catalog.api.filters import Queryables, Sortables
+from catalog.api.parameters import CollectionsParameters, ItemsParameters, SearchBody, SearchParameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastapi import FastAPI
-    from stac_fastapi.types.search import APIRequest
+    from stac_fastapi.types.extension import ApiExtension
 
     from catalog.session import Database
     from infra.settings import Settings
@@ -54,18 +56,13 @@ def create_app(database: Database, settings: Settings, *, routes: Sequence[Regis
     Returns:
         The application, read-only, ready for an ASGI server.
     """
-    paging = TokenPaginationExtension()
-    extensions: list[Any] = [paging]
     description = "Hyperspectral products estimated from Sentinel-2, with uncertainty and explanation."
     client = CatalogClient(
         database=database,
-        extensions=extensions,
         title=settings.api.title,
         description=description,
         landing_page_id=settings.collection_id,
-    )
-    items_request = create_request_model(
-        "ItemsRequest", base_model=ItemsParameters, mixins=[paging.GET], request_type="GET"
+        seconds=settings.api.search_seconds,
     )
     api = StacApi(
         settings=ApiSettings(
@@ -76,22 +73,37 @@ def create_app(database: Database, settings: Settings, *, routes: Sequence[Regis
             _env_file=None,
         ),
         client=client,
-        extensions=extensions,
+        extensions=_extensions(database),
         stac_version="1.1.0",
-        search_get_request_model=create_get_request_model(extensions, base_model=SearchParameters),
-        search_post_request_model=create_post_request_model(extensions),
-        items_get_request_model=cast("type[APIRequest]", items_request),
+        search_get_request_model=SearchParameters,
+        search_post_request_model=SearchBody,
+        items_get_request_model=ItemsParameters,
+        collections_get_request_model=CollectionsParameters,
         middlewares=_middlewares(settings.api.public_url),
     )
     application: FastAPI = api.app
     application.add_api_route(
-        _VERSIONS, client.get_version, methods=["GET"], name="Get Item Version", response_class=GeoJSONResponse
+        _VERSIONS, client.get_version, methods=["GET"], name="Get Item Version", response_class=GeoJsonAnswer
     )
     application.add_api_route("/health", _health(database), methods=["GET"], tags=["health"])
     for register in (*ROUTES, *routes):
         register(application, database, settings)
     register_errors(application)
     return application
+
+
+def _extensions(database: Database) -> list[ApiExtension]:
+    """Return the extensions with their routes and conformance classes; their parameters are in the request models."""
+    sortables = Sortables(database=database)
+    return [
+        TokenPaginationExtension(),
+        FilterExtension(client=Queryables(database=database), conformance_classes=conformance.FILTER),
+        SearchSortExtension(client=sortables, conformance_classes=[*conformance.SORT, *conformance.SORTABLES]),
+        ItemCollectionSortExtension(client=sortables, conformance_classes=[]),
+        FieldsExtension(conformance_classes=conformance.FIELDS),
+        QueryExtension(conformance_classes=conformance.QUERY),
+        CollectionSearchExtension(conformance_classes=conformance.COLLECTIONS),
+    ]
 
 
 def _middlewares(public_url: str | None) -> list[Middleware]:

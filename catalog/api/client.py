@@ -2,106 +2,131 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attr
 from fastapi import Request  # noqa: TC002 - FastAPI reads the annotation of `get_version`
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import NotFoundError
 from stac_fastapi.types.requests import get_base_url
-from stac_fastapi.types.stac import Collections
 
-from catalog.api.links import JSON, link, linked_collection, linked_item, page_links
-from catalog.api.parameters import read_query
-from catalog.search.items import Query, collections, search_items
+from catalog.api.answers import GeoJsonAnswer, JsonAnswer
+from catalog.api.links import (
+    JSON,
+    SCHEMA,
+    SORTABLES,
+    link,
+    linked_collection,
+    linked_item,
+    page_links,
+)
+from catalog.api.parameters import asked_in, named_fields, read_bbox, read_interval, read_query
+from catalog.publishing import published_item
+from catalog.search.areas import area_of_bbox
+from catalog.search.collections import CollectionQuery, collection, has_collection, search_collections
+from catalog.search.items import search_items
 from catalog.versions import item_version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from stac_fastapi.types.search import BaseSearchPostRequest
-    from stac_fastapi.types.stac import Collection, Item, ItemCollection
+    from stac_fastapi.types.stac import LandingPage
+    from starlette.responses import Response
 
     from catalog.session import Database
+
+_NAMES = {"filter_expr": "filter", "filter_lang": "filter-lang", "filter_crs": "filter-crs"}
+"""What the framework calls parameters whose names are none in Python."""
 
 
 @attr.s
 class CatalogClient(BaseCoreClient):
-    """Answers every core request; holds nothing but the database."""
+    """Answers every core request; holds nothing but what it was given."""
 
     database: Database = attr.ib(kw_only=True)
+    seconds: float | None = attr.ib(kw_only=True, default=None)
+    """How long one search may take."""
+    locate: Callable[[str], str] | None = attr.ib(kw_only=True, default=None)
+    """Gives the address under which clients read a stored file; None: the stored one."""
 
-    def all_collections(self, **kwargs: Any) -> Collections:
-        """Return every collection."""
-        base = get_base_url(kwargs["request"])
-        found = [cast("Collection", linked_collection(body, base)) for body in collections(self.database).values()]
-        links = [link("self", f"{base}collections", JSON), link("root", base, JSON)]
-        return Collections(collections=found, links=links, numberMatched=len(found), numberReturned=len(found))
+    def landing_page(self, **kwargs: Any) -> LandingPage:
+        """Return the landing page, which also leads to the sortables."""
+        page = super().landing_page(**kwargs)
+        page["links"].append(link(SORTABLES, f"{get_base_url(kwargs['request'])}sortables", SCHEMA))
+        return page
 
-    def get_collection(self, collection_id: str, **kwargs: Any) -> Collection:
+    def all_collections(  # type: ignore[override]  # an answer, not a document
+        self,
+        bbox: str | None = None,
+        datetime: str | None = None,
+        limit: int | None = None,
+        token: str | None = None,
+        q: str | None = None,
+        fields: str | None = None,
+        **kwargs: Any,
+    ) -> Response:
+        """Search the collections."""
+        request: Request = kwargs["request"]
+        start, end = read_interval(datetime)
+        area = area_of_bbox(read_bbox(bbox)) if bbox else None
+        words = [word.strip() for word in (q or "").split(",") if word.strip()]
+        asked = CollectionQuery(area, start, end, words, named_fields(fields), limit, token)
+        page = search_collections(self.database, asked)
+        base = get_base_url(request)
+        answer = {
+            "collections": [linked_collection(body, base) for body in page.collections],
+            "links": page_links(request, page.next, None, JSON),
+            "numberMatched": page.matched,
+            "numberReturned": len(page.collections),
+        }
+        return JsonAnswer(answer)
+
+    def get_collection(self, collection_id: str, **kwargs: Any) -> Response:  # type: ignore[override]  # as above
         """Return one collection, or 404."""
-        stored = self._collection(collection_id)
-        return cast("Collection", linked_collection(stored, get_base_url(kwargs["request"])))
+        stored = collection(self.database, collection_id)
+        if stored is None:
+            raise NotFoundError(f"there is no collection {collection_id!r}")
+        return JsonAnswer(linked_collection(stored, get_base_url(kwargs["request"])))
 
-    def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Item:
+    def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Response:  # type: ignore[override]  # as above
         """Return the latest version of one item, or 404."""
-        self._collection(collection_id)
-        page = search_items(self.database, Query(collections=[collection_id], ids=[item_id], limit=1))
-        if not page.items:
+        self._require(collection_id)
+        found = published_item(self.database, collection_id, item_id) if item_id.isprintable() else None
+        if found is None:
             raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r}")
-        return cast("Item", linked_item(page.items[0], get_base_url(kwargs["request"])))
+        return GeoJsonAnswer(linked_item(found, get_base_url(kwargs["request"]), locate=self.locate))
 
-    def get_version(self, collection_id: str, item_id: str, version: int, request: Request) -> dict[str, Any]:
+    def get_version(self, collection_id: str, item_id: str, version: int, request: Request) -> Response:
         """Return one version of one item, or 404."""
-        self._collection(collection_id)
+        self._require(collection_id)
         found = item_version(self.database, collection_id, item_id, version)
         if found is None:
             raise NotFoundError(f"item {item_id!r} of collection {collection_id!r} has no version {version}")
-        return linked_item(found, get_base_url(request), version=version)
+        return GeoJsonAnswer(linked_item(found, get_base_url(request), version=version, locate=self.locate))
 
-    def item_collection(
-        self,
-        collection_id: str,
-        bbox: Any = None,
-        datetime: Any = None,
-        limit: int | None = None,
-        token: str | None = None,
-        **kwargs: Any,
-    ) -> ItemCollection:
+    def item_collection(self, collection_id: str, **kwargs: Any) -> Response:  # type: ignore[override]  # as above
         """Return the items of one collection, page by page."""
-        self._collection(collection_id)
-        query = read_query([collection_id], bbox=bbox, datetime=datetime, limit=limit, token=token)
-        return self._answer(query, kwargs["request"], body=None)
+        self._require(collection_id)
+        return self._answer({**_named(kwargs), "collections": [collection_id]}, kwargs["request"], body=None)
 
-    def get_search(
-        self,
-        collections: list[str] | None = None,
-        ids: list[str] | None = None,
-        bbox: Any = None,
-        intersects: Any = None,
-        datetime: Any = None,
-        limit: int | None = None,
-        token: str | None = None,
-        **kwargs: Any,
-    ) -> ItemCollection:
+    def get_search(self, **kwargs: Any) -> Response:  # type: ignore[override]  # as above
         """Search by GET."""
-        return self._answer(
-            read_query(collections, ids, bbox, intersects, datetime, limit, token), kwargs["request"], body=None
-        )
+        return self._answer(_named(kwargs), kwargs["request"], body=None)
 
-    def post_search(self, search_request: BaseSearchPostRequest, **kwargs: Any) -> ItemCollection:
+    def post_search(self, search_request: BaseSearchPostRequest, **kwargs: Any) -> Response:  # type: ignore[override]  # as above
         """Search by POST."""
-        asked = search_request.model_dump(mode="json", exclude_none=True)
-        names = ("collections", "ids", "bbox", "intersects", "datetime", "limit", "token")
-        return self._answer(read_query(*(asked.get(name) for name in names)), kwargs["request"], body=asked)
+        asked = asked_in(search_request)
+        return self._answer(asked, kwargs["request"], body=asked)
 
-    def _collection(self, collection_id: str) -> dict[str, Any]:
-        found = collections(self.database).get(collection_id)
-        if found is None:
+    def _require(self, collection_id: str) -> None:
+        if not has_collection(self.database, collection_id):
             raise NotFoundError(f"there is no collection {collection_id!r}")
-        return found
 
-    def _answer(self, query: Query, request: Request, body: dict[str, Any] | None) -> ItemCollection:
-        page = search_items(self.database, query)
-        features = [linked_item(item, get_base_url(request)) for item in page.items]
+    def _answer(self, asked: Mapping[str, Any], request: Request, body: dict[str, Any] | None) -> Response:
+        page = search_items(self.database, read_query(asked), seconds=self.seconds)
+        base = get_base_url(request)
+        features = [linked_item(item, base, locate=self.locate) for item in page.items]
         answer: dict[str, Any] = {
             "type": "FeatureCollection",
             "features": features,
@@ -110,4 +135,8 @@ class CatalogClient(BaseCoreClient):
         }
         if page.matched is not None:
             answer["numberMatched"] = page.matched
-        return cast("ItemCollection", answer)
+        return GeoJsonAnswer(answer)
+
+
+def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {_NAMES.get(name, name): value for name, value in parameters.items() if name != "request"}

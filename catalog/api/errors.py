@@ -7,12 +7,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from stac_fastapi.types.errors import NotFoundError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from catalog.search.errors import InvalidSearch
-from catalog.session import DatabaseBusy, DatabaseError
+from catalog.search.errors import InvalidSearch, SearchTooSlow
+from catalog.session import DatabaseBusy, DatabaseError, StatementTooSlow
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -29,6 +30,9 @@ def register_errors(application: FastAPI) -> None:
     """Make an application answer errors as JSON with ``code`` and ``description``, as the STAC API asks."""
     for kind, handler in {
         InvalidSearch: _invalid_search,
+        SearchTooSlow: _too_slow,
+        StatementTooSlow: _too_slow,
+        NoConnectionFree: _no_connection,
         RequestValidationError: _invalid_request,
         NotFoundError: _not_found,
         DatabaseError: _database,
@@ -44,6 +48,18 @@ def _answer(status: int, code: str, description: str, **headers: str) -> JSONRes
 
 def _invalid_search(_request: Request, error: InvalidSearch) -> JSONResponse:
     return _answer(400, "InvalidParameter", str(error))
+
+
+def _too_slow(request: Request, error: Exception) -> JSONResponse:
+    """Refuse what would hold the server; sent again as it is, it would take as long again."""
+    logger.warning("%s %s: %s", request.method, request.url.path, error)
+    said = "the search took too long and was ended; narrow it by collections, bbox, datetime or ids, or filter by less"
+    return _answer(503, "TooSlow", said)
+
+
+def _no_connection(request: Request, error: NoConnectionFree) -> JSONResponse:
+    logger.error("%s %s: %s", request.method, request.url.path, error)
+    return _answer(503, "Unavailable", "the server is busy; try again", **{"Retry-After": _RETRY_SECONDS})
 
 
 def _invalid_request(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -4,22 +4,33 @@
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Any, Final
 
 import attr
 from fastapi import HTTPException
 from fastapi import Query as UrlParameter
+from pydantic import BaseModel
 from stac_fastapi.api.models import ItemCollectionUri
+from stac_fastapi.extensions.fields.request import FieldsExtensionGetRequest, FieldsExtensionPostRequest
+from stac_fastapi.extensions.filter.request import FilterExtensionGetRequest, FilterExtensionPostRequest
+from stac_fastapi.extensions.pagination.request import GETTokenPagination, POSTTokenPagination
+from stac_fastapi.extensions.query.request import QueryExtensionGetRequest, QueryExtensionPostRequest
+from stac_fastapi.extensions.sort.request import SortExtensionGetRequest, SortExtensionPostRequest
 from stac_fastapi.types.rfc3339 import str_to_interval
-from stac_fastapi.types.search import BaseSearchGetRequest
+from stac_fastapi.types.search import APIRequest, BaseSearchGetRequest, BaseSearchPostRequest
 
+from catalog.search.areas import area_of_bbox, area_of_geometry
+from catalog.search.comparisons import read_comparisons
+from catalog.search.cql2 import read_filter
 from catalog.search.errors import InvalidSearch
-from catalog.search.items import MAX_LIMIT, Query, area_of_bbox, area_of_geometry
-from catalog.search.keyset import read_token
+from catalog.search.fields import ALL, Fields, read_fields
+from catalog.search.items import MAX_LIMIT, Query
+from catalog.search.keyset import Key, Order, order_by, read_token
+from catalog.search.predicates import Predicate, every
 
-_DEEPEST: Final = 64
+MAX_DEPTH: Final = 64
 """Brackets within brackets; a geometry needs six, and a reader must not be made to recurse without end."""
 
 _BBOX = Annotated[
@@ -35,7 +46,14 @@ _DATETIME = Annotated[
 
 
 @attr.s
-class SearchParameters(BaseSearchGetRequest):
+class SearchParameters(
+    BaseSearchGetRequest,
+    GETTokenPagination,
+    FilterExtensionGetRequest,
+    SortExtensionGetRequest,
+    FieldsExtensionGetRequest,
+    QueryExtensionGetRequest,
+):
     """Parameters of a search by GET; bbox and datetime stay text here, so that errors can name them."""
 
     bbox: _BBOX = attr.ib(default=None)  # type: ignore[assignment]  # numbers there
@@ -43,32 +61,59 @@ class SearchParameters(BaseSearchGetRequest):
 
 
 @attr.s
-class ItemsParameters(ItemCollectionUri):
+class ItemsParameters(
+    ItemCollectionUri,
+    GETTokenPagination,
+    FilterExtensionGetRequest,
+    SortExtensionGetRequest,
+    FieldsExtensionGetRequest,
+    QueryExtensionGetRequest,
+):
     """Parameters of one collection's items."""
 
     bbox: _BBOX = attr.ib(default=None)  # type: ignore[assignment]  # numbers there
     datetime: _DATETIME = attr.ib(default=None)
 
 
-def read_query(
-    collections: Sequence[str] | None = None,
-    ids: Sequence[str] | None = None,
-    bbox: str | Sequence[float] | None = None,
-    intersects: Any = None,
-    datetime: str | None = None,
-    limit: int | None = None,
-    token: str | None = None,
-) -> Query:
+@attr.s
+class CollectionsParameters(APIRequest):
+    """Parameters of a search for collections."""
+
+    bbox: _BBOX = attr.ib(default=None)
+    datetime: _DATETIME = attr.ib(default=None)
+    limit: Annotated[int | None, UrlParameter(ge=1, description="Collections per page.")] = attr.ib(default=None)
+    token: Annotated[str | None, UrlParameter(description="Of the next page, from its link.")] = attr.ib(default=None)
+    q: Annotated[
+        str | None, UrlParameter(description="Words of title, description and keywords, separated by commas; any one.")
+    ] = attr.ib(default=None)
+    fields: Annotated[
+        str | None, UrlParameter(description="Fields wanted, or with - before them, not wanted; separated by commas.")
+    ] = attr.ib(default=None)
+
+
+class SearchBody(
+    BaseSearchPostRequest,
+    POSTTokenPagination,
+    FilterExtensionPostRequest,
+    SortExtensionPostRequest,
+    FieldsExtensionPostRequest,
+    QueryExtensionPostRequest,
+):
+    """Body of a search by POST."""
+
+
+def asked_in(body: BaseModel) -> dict[str, Any]:
+    """Return what a body says, by the names of the parameters, without what it leaves to us."""
+    return body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+def read_query(asked: Mapping[str, Any]) -> Query:
     """Read the parameters of a search, as text of a URL or as JSON of a body.
 
     Args:
-        collections: Ids of collections.
-        ids: Ids of items.
-        bbox: Four or six numbers, or their text.
-        intersects: A GeoJSON geometry or feature, or its text.
-        datetime: A time or an interval.
-        limit: Items per page; more than the server gives is no error but less.
-        token: Of a page before.
+        asked: By name: ``collections`` and ``ids`` (lists), ``bbox``, ``intersects``, ``datetime``, ``filter`` with
+            ``filter-lang`` and ``filter-crs``, ``query``, ``sortby``, ``fields``, ``limit`` (more than the server
+            gives is no error but less), ``token`` of a page before.
 
     Returns:
         What is searched for.
@@ -76,26 +121,41 @@ def read_query(
     Raises:
         InvalidSearch: a parameter cannot be understood.
     """
-    if bbox and intersects:
-        raise InvalidSearch("intersects", "cannot be given together with bbox")
-    area = None
-    if bbox:
-        area = area_of_bbox(_numbers(bbox))
-    elif intersects:
-        area = area_of_geometry(_geometry(intersects))
-    start, end = _interval(datetime)
-    size = min(10 if limit is None else limit, MAX_LIMIT)
-    return Query(collections, ids, area, start, end, size, read_token(token) if token else None)
+    start, end = read_interval(asked.get("datetime"))
+    limit, token = asked.get("limit"), asked.get("token")
+    order = _order(asked.get("sortby"))
+    return Query(
+        collections=asked.get("collections"),
+        ids=asked.get("ids"),
+        area=_area(asked.get("bbox"), asked.get("intersects")),
+        start=start,
+        end=end,
+        where=_where(asked),
+        order=order,
+        fields=named_fields(asked.get("fields")),
+        limit=min(10 if limit is None else limit, MAX_LIMIT),
+        after=read_token(token, order) if token else None,
+    )
 
 
-def _numbers(bbox: str | Sequence[float]) -> list[float]:
+def read_bbox(bbox: str | Sequence[float]) -> list[float]:
+    """Read the numbers of a bbox.
+
+    Raises:
+        InvalidSearch: they are none.
+    """
     try:
         return [float(value) for value in (bbox.split(",") if isinstance(bbox, str) else bbox)]
     except ValueError as error:
         raise InvalidSearch("bbox", "is not a list of numbers; expected west,south,east,north") from error
 
 
-def _interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]:
+def read_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Read a time, as an interval that begins and ends there, or an interval; None is an open end.
+
+    Raises:
+        InvalidSearch: it is neither.
+    """
     if text is None:
         return None, None
     try:
@@ -108,17 +168,56 @@ def _interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]
         raise InvalidSearch("datetime", "lies outside the years 1 to 9999") from error
 
 
+def named_fields(given: str | Sequence[str] | Mapping[str, Any] | None) -> Fields:
+    """Read which fields are wanted: a list with ``-`` before those that are not, or both lists of a body."""
+    if not given:
+        return ALL
+    if isinstance(given, Mapping):
+        return read_fields(given.get("include") or (), given.get("exclude") or ())
+    # A plus of a URL arrives as a blank.
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    return read_fields(
+        (name.removeprefix("+") for name in names if not name.startswith("-")),
+        (name.removeprefix("-") for name in names if name.startswith("-")),
+    )
+
+
+def _area(bbox: Any, intersects: Any) -> Any:
+    if bbox and intersects:
+        raise InvalidSearch("intersects", "cannot be given together with bbox")
+    if bbox:
+        return area_of_bbox(read_bbox(bbox))
+    return area_of_geometry(_geometry(intersects)) if intersects else None
+
+
+def _where(asked: Mapping[str, Any]) -> Predicate | None:
+    parts = []
+    language, crs = asked.get("filter-lang"), asked.get("filter-crs")
+    if (given := asked.get("filter")) is not None:
+        _shallow(given, "filter")
+        parts.append(read_filter(given, language, crs))
+    if (given := asked.get("query")) is not None:
+        parts.append(read_comparisons(_json(given, "query") if isinstance(given, str) else given))
+    return every(parts) if parts else None
+
+
+def _order(given: Sequence[Any] | None) -> Order:
+    keys = []
+    for each in given or ():
+        if isinstance(each, str):
+            name = each.strip()
+            keys.append(Key(name.lstrip("+-").strip(), descending=name.startswith("-")))
+        else:
+            keys.append(Key(each["field"], descending=each["direction"] == "desc"))
+    return order_by(keys)
+
+
 def _utc(moment: dt.datetime | None) -> dt.datetime | None:
     return None if moment is None else moment.astimezone(dt.UTC)
 
 
 def _geometry(given: Any) -> dict[str, Any]:
-    if isinstance(given, str) and _depth(given) > _DEEPEST:
-        raise InvalidSearch("intersects", f"is nested deeper than {_DEEPEST}")
-    try:
-        geometry = json.loads(given) if isinstance(given, str) else given
-    except ValueError as error:
-        raise InvalidSearch("intersects", "is not JSON") from error
+    geometry = _json(given, "intersects") if isinstance(given, str) else given
     if isinstance(geometry, dict) and geometry.get("type") == "Feature":
         geometry = geometry.get("geometry")
     if not isinstance(geometry, dict):
@@ -126,6 +225,20 @@ def _geometry(given: Any) -> dict[str, Any]:
     return geometry
 
 
-def _depth(text: str) -> int:
+def _json(text: str, parameter: str) -> Any:
+    _shallow(text, parameter)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidSearch(parameter, "is not JSON") from error
+
+
+def _shallow(given: Any, parameter: str) -> None:
+    if isinstance(given, str) and depth(given) > MAX_DEPTH:
+        raise InvalidSearch(parameter, f"is nested deeper than {MAX_DEPTH}")
+
+
+def depth(text: str) -> int:
+    """Return how deep the brackets of a text are nested."""
     steps = (1 if character in "[{" else -1 for character in text if character in "[]{}")
     return max(accumulate(steps), default=0)

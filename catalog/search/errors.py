@@ -13,3 +13,12 @@ class InvalidSearch(ValueError):
     def __init__(self, parameter: str, problem: str) -> None:
         super().__init__(f"{parameter}: {problem}")
         self.parameter = parameter
+
+
+class SearchTooSlow(RuntimeError):
+    """A search took longer than it may."""
+
+    transient: ClassVar[bool] = False
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__(f"took longer than {seconds:g} s; narrow it by collections, bbox, datetime or ids")

@@ -1,34 +1,69 @@
-"""Item search over the latest versions: a SQL prefilter on indexed columns, then the exact geometry test."""
+"""Item search over what searches saw first: SQL on narrow rows narrows and sorts, shapely settles, bodies come last."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import shapely
-from shapely.geometry import box, shape
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    and_,
+    any_,
+    bindparam,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    table,
+    true,
+)
 
 from catalog.hydration import hydrated
 from catalog.items import MODEL_COLLECTION
-from catalog.search.errors import InvalidSearch
-from catalog.search.keyset import Place
-from catalog.tables import CollectionRecord, ItemRecord
+from catalog.search.areas import windows
+from catalog.search.errors import InvalidSearch, SearchTooSlow
+from catalog.search.fields import ALL, Fields
+from catalog.search.keyset import Order, Place, order_by
+from catalog.search.predicates import (
+    Condition,
+    Predicate,
+    Shape,
+    at_most,
+    conditions,
+    decide,
+    every,
+    is_exact,
+    wanted_areas,
+)
+from catalog.tables import ItemRecord, item_search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from shapely.geometry.base import BaseGeometry
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
     from catalog.session import Database
 
 MAX_LIMIT: Final = 1000
 MAX_IDS: Final = 1000
-MAX_VERTICES: Final = 10_000
-_BATCH: Final = 200
+COUNTED: Final = 10_000
+"""How many matches are counted; of more only the page is told."""
+
+_FEW: Final = 3_000
+"""So many rows near an area are fetched by the spatial index; more are found on the way through the sorted ones."""
+_BATCH: Final = 2_000
+_TURN: Final = 360.0
+_BOXES: Final = table("item_boxes", *(column(name) for name in ("number", "west", "east", "south", "north")))
+"""SQLite's R*Tree of `item_search`."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +76,9 @@ class Query:
     """WGS 84; across the antimeridian as parts on both sides."""
     start: datetime | None = None
     end: datetime | None = None
+    where: Predicate | None = None
+    order: Order = field(default_factory=order_by)
+    fields: Fields = ALL
     limit: int = 10
     after: Place | None = None
 
@@ -50,155 +88,201 @@ class Page:
     """One page of results."""
 
     items: list[dict[str, Any]]
-    """Whole, as they were published."""
+    """As they are now, with the fields that were asked for."""
     next: Place | None
     """Where the next page begins; None on the last."""
     matched: int | None
-    """How many match in all; None where an exact count would mean testing every geometry."""
+    """How many match in all; None where there are very many, or where counting would mean testing every geometry."""
 
 
-def area_of_bbox(bbox: Sequence[float]) -> BaseGeometry:
-    """Return the area of a STAC bbox, which crosses the antimeridian when west is greater than east.
-
-    Raises:
-        InvalidSearch: it has not four or six numbers, or not in degrees.
-    """
-    if len(bbox) not in {4, 6}:
-        raise InvalidSearch("bbox", f"has {len(bbox)} numbers; expected west,south,east,north")
-    west, south, east, north = (bbox[0], bbox[1], *bbox[len(bbox) // 2 :][:2])
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise InvalidSearch("bbox", f"is {list(bbox)}; expected degrees with south not above north")
-    if west > east:
-        return box(west, south, 180, north) | box(-180, south, east, north)
-    return box(west, south, east, north)
-
-
-def area_of_geometry(geometry: dict[str, Any]) -> BaseGeometry:
-    """Return the area of a GeoJSON geometry of any kind, repaired where its rings are untidy.
-
-    Raises:
-        InvalidSearch: it is no geometry, is empty, or has too many vertices.
-    """
-    try:
-        area = shape(geometry)
-        vertices, bounds = int(shapely.get_num_coordinates(area)), area.bounds
-    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise InvalidSearch("intersects", f"is not a GeoJSON geometry: {error}") from error
-    if area.is_empty or not all(map(_finite, bounds)):
-        raise InvalidSearch("intersects", "is an empty geometry")
-    if vertices > MAX_VERTICES:
-        raise InvalidSearch("intersects", f"has {vertices} vertices; at most {MAX_VERTICES} are accepted")
-    return shapely.make_valid(area)
-
-
-def _finite(value: float) -> bool:
-    return abs(value) <= 1e6
-
-
-def search_items(database: Database, query: Query) -> Page:
-    """Search the latest versions of items, newest first.
+def search_items(database: Database, query: Query, *, seconds: float | None = None) -> Page:
+    """Search the latest versions of items.
 
     Args:
         database: Where.
         query: What for.
+        seconds: How long it may take.
 
     Returns:
-        One page; the next begins behind its last item, whatever is published meanwhile.
+        One page; the next begins behind its last item and sees what the first page saw, whatever is published
+        meanwhile.
 
     Raises:
         InvalidSearch: the limit or the number of ids is out of bounds.
+        SearchTooSlow: it took longer than it may.
     """
     if not 1 <= query.limit <= MAX_LIMIT:
         raise InvalidSearch("limit", f"is {query.limit}; expected 1 to {MAX_LIMIT}")
     if query.ids and len(query.ids) > MAX_IDS:
         raise InvalidSearch("ids", f"has {len(query.ids)} ids; at most {MAX_IDS} are accepted")
-    with database.read() as session:
-        conditions = _conditions(query)
-        found: list[ItemRecord] = []
-        for record in _matching(session, query, conditions):
-            found.append(record)
+    with database.read(seconds=seconds) as session:
+        return _Search(session, query, seconds).page()
+
+
+class _Search:
+    """One page of one search, in one session."""
+
+    def __init__(self, session: Session, query: Query, seconds: float | None) -> None:
+        self._session = session
+        self._query = query
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._seconds = seconds
+        self._predicate = _predicate(query)
+        self._near = self._numbers_nearby()
+
+    def page(self) -> Page:
+        query, found = self._query, []
+        for row in self._rows():
+            found.append(row)
             if len(found) > query.limit:
                 break
-        matched = None
-        if query.area is None:
-            matched = session.scalar(select(func.count()).select_from(ItemRecord).where(*conditions))
-        page, more = found[: query.limit], len(found) > query.limit
-        items = hydrated(session, [record.body for record in page])
-    last = Place(page[-1].datetime, page[-1].collection, page[-1].id) if more else None
-    return Page(items, last, matched)
+        rows, more = found[: query.limit], len(found) > query.limit
+        matched = query.after.matched if query.after else self._matched(found, more=more)
+        last = None
+        if more:
+            last = Place(self._seen(), tuple(rows[-1][1 : 1 + len(query.order.keys)]), matched)
+        return Page(self._bodies([row.number for row in rows]), last, matched)
 
-
-def collections(database: Database) -> dict[str, dict[str, Any]]:
-    """Return all collections by id, as stored."""
-    with database.read() as session:
-        return {
-            record.id: record.body for record in session.scalars(select(CollectionRecord).order_by(CollectionRecord.id))
-        }
-
-
-def _matching(session: Session, query: Query, conditions: list[ColumnElement[bool]]) -> Iterator[ItemRecord]:
-    after = query.after
-    if query.area is not None:
-        shapely.prepare(query.area)
-    while True:
-        batch = (
-            select(ItemRecord)
-            .where(*conditions)
-            .order_by(ItemRecord.datetime.desc(), ItemRecord.collection, ItemRecord.id)
-        )
-        if after is not None:
-            batch = batch.where(_behind(after))
-        records = session.scalars(batch.limit(min(_BATCH, query.limit + 1))).all()
-        for record in records:
-            if query.area is None or query.area.intersects(shape(record.body["geometry"])):
-                yield record
-        if len(records) < min(_BATCH, query.limit + 1):
+    def _rows(self) -> Iterator[Row[Any]]:
+        """Give every match in its order: first those that have what they are sorted by, then those that lack it."""
+        first, after = self._query.order.keys[0].column, self._query.after
+        if not self._query.order.first_may_miss:
+            yield from self._phase(true(), after)
             return
-        after = Place(records[-1].datetime, records[-1].collection, records[-1].id)
+        if after is None or after.values[0] is not None:
+            yield from self._phase(first.is_not(None), after)
+            after = None
+        yield from self._phase(first.is_(None), after)
+
+    def _phase(self, phase: ColumnElement[bool], after: Place | None) -> Iterator[Row[Any]]:
+        order, exact = self._query.order, is_exact(self._predicate)
+        values = None if after is None else after.values
+        size = self._query.limit + 1 if exact or self._near is None else _FEW
+        while True:
+            wanted = self._candidates(phase).order_by(*order.clauses()).limit(size)
+            if values is not None:
+                wanted = wanted.where(order.behind(values))
+            rows = self._session.execute(wanted).all()
+            yield from rows if exact else self._settled(rows)
+            if len(rows) < size:
+                return
+            values = tuple(rows[-1][1 : 1 + len(order.keys)])
+            size = min(2 * size, _BATCH)
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise SearchTooSlow(self._seconds)
+
+    def _candidates(self, phase: ColumnElement[bool]) -> Select[Any]:
+        rows, keys = item_search.c, [key.column for key in self._query.order.keys]
+        columns = [rows.number, *(each.label(f"key_{place}") for place, each in enumerate(keys))]
+        if not is_exact(self._predicate):
+            told = conditions(self._predicate)
+            columns += [rows.footprint, *(each.label(f"told_{place}") for place, each in enumerate(told))]
+        return select(*columns).where(phase, *self._narrowed())
+
+    def _narrowed(self) -> list[ColumnElement[bool]]:
+        found = [self._visible(), at_most(self._predicate)]
+        return found if self._near is None else [self._among(self._near), *found]
+
+    def _settled(self, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+        place = 1 + len(self._query.order.keys)
+        footprints = shapely.from_wkb(np.array([row[place] for row in rows], dtype=object))
+        told = [[row[each] for row in rows] for each in range(place + 1, place + 1 + len(conditions(self._predicate)))]
+        return [row for row, holds in zip(rows, decide(self._predicate, footprints, told), strict=True) if holds]
+
+    def _visible(self) -> ColumnElement[bool]:
+        rows, after = item_search.c, self._query.after
+        if after is None:
+            return rows.until.is_(None)
+        return and_(rows.number <= after.seen, or_(rows.until.is_(None), rows.until > after.seen))
+
+    def _seen(self) -> int:
+        if self._query.after is not None:
+            return self._query.after.seen
+        return self._session.scalar(select(func.max(item_search.c.number))) or 0
+
+    def _matched(self, found: Sequence[Row[Any]], *, more: bool) -> int | None:
+        if not more:
+            return len(found)
+        if not is_exact(self._predicate):
+            return None
+        some = select(literal(1)).select_from(item_search).where(*self._narrowed()).limit(COUNTED + 1).subquery()
+        number = self._session.scalar(select(func.count()).select_from(some)) or 0
+        return number if number <= COUNTED else None
+
+    def _numbers_nearby(self) -> list[int] | None:
+        """Ask the spatial index for the rows near the smallest area that every match must meet; None: too many."""
+        areas = wanted_areas(self._predicate)
+        if not areas:
+            return None
+        area = min(areas, key=lambda each: sum((e - w) * (n - s) for w, s, e, n in windows(each)))
+        numbers = self._session.scalars(self._index_query(area).limit(_FEW + 1)).all()
+        return list(numbers) if len(numbers) <= _FEW else None
+
+    def _index_query(self, area: BaseGeometry) -> Select[Any]:
+        # Boxes across the antimeridian end east of 180 degrees: they are asked for once more, a turn further east.
+        turned = [(w + turn, s, e + turn, n) for w, s, e, n in windows(area) for turn in (0.0, _TURN)]
+        if self._session.get_bind().dialect.name == "sqlite":
+            boxes = _BOXES.c
+            return select(boxes.number).where(
+                or_(
+                    *(
+                        and_(boxes.west <= e, boxes.east >= w, boxes.south <= n, boxes.north >= s)
+                        for w, s, e, n in turned
+                    )
+                )
+            )
+        rows = item_search.c
+        box = func.box(func.point(rows.east, rows.north), func.point(rows.west, rows.south))
+        hits = (box.op("&&", is_comparison=True)(func.box(func.point(e, n), func.point(w, s))) for w, s, e, n in turned)
+        return select(rows.number).where(or_(*hits))
+
+    def _among(self, numbers: list[int]) -> ColumnElement[bool]:
+        rows = item_search.c
+        if self._session.get_bind().dialect.name == "sqlite":
+            each = func.json_each(json.dumps(numbers)).table_valued("value")
+            return rows.number.in_(select(each.c.value))
+        found: ColumnElement[bool] = rows.number == any_(bindparam(None, numbers, type_=ARRAY(BigInteger)))
+        return found
+
+    def _bodies(self, numbers: list[int]) -> list[dict[str, Any]]:
+        """Read what items say now; one that was removed since the search began is left out."""
+        rows = item_search.c
+        query = (
+            select(rows.number, ItemRecord.body)
+            .join(ItemRecord, and_(ItemRecord.collection == rows.collection, ItemRecord.id == rows.id))
+            .where(rows.number.in_(numbers))
+        )
+        bodies: dict[int, dict[str, Any]] = dict(self._session.execute(query).tuples().all())
+        kept = [self._query.fields.of(bodies[number]) for number in numbers if number in bodies]
+        return hydrated(self._session, kept) if any("assets" in item for item in kept) else kept
 
 
-def _behind(place: Place) -> ColumnElement[bool]:
-    """Later in the order than a place; written out, for the first column descends."""
-    return or_(
-        ItemRecord.datetime < place.datetime,
-        and_(ItemRecord.datetime == place.datetime, ItemRecord.collection > place.collection),
-        and_(
-            ItemRecord.datetime == place.datetime,
-            ItemRecord.collection == place.collection,
-            ItemRecord.id > place.id,
-        ),
-    )
+def _predicate(query: Query) -> Predicate:
+    parts: list[Predicate] = [Condition(and_(true(), *_conditions(query)))]
+    if query.area is not None:
+        parts.append(Shape("s_intersects", query.area))
+    if query.where is not None:
+        parts.append(query.where)
+    return every(parts)
 
 
 def _conditions(query: Query) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    rows = item_search.c
+    found: list[ColumnElement[bool]] = []
     if query.collections is not None:
-        conditions.append(ItemRecord.collection.in_(_possible(query.collections)))
+        found.append(rows.collection.in_(_possible(query.collections)))
     elif query.ids is None:
         # The models' items cover the whole world; who looks for products does not mean them.
-        conditions.append(ItemRecord.collection != MODEL_COLLECTION)
+        found.append(rows.collection != MODEL_COLLECTION)
     if query.ids is not None:
-        conditions.append(ItemRecord.id.in_(_possible(query.ids)))
+        found.append(rows.id.in_(_possible(query.ids)))
     if query.start is not None:
-        conditions.append(ItemRecord.datetime >= query.start)
+        found.append(rows.datetime >= query.start)
     if query.end is not None:
-        conditions.append(ItemRecord.datetime <= query.end)
-    if query.area is not None:
-        conditions.append(or_(*(_near(part) for part in getattr(query.area, "geoms", [query.area]))))
-    return conditions
+        found.append(rows.datetime <= query.end)
+    return found
 
 
 def _possible(ids: Sequence[str]) -> list[str]:
     """Leave out what no id can be and no database takes: text with NUL or with half a character."""
     return [text for text in ids if "\0" not in text and text.isprintable()]
-
-
-def _near(part: BaseGeometry) -> ColumnElement[bool]:
-    """Boxes that may meet; an item's box with west beyond east reaches across the antimeridian."""
-    west, south, east, north = part.bounds
-    across = ItemRecord.west > ItemRecord.east
-    along = or_(
-        and_(~across, ItemRecord.west <= east, ItemRecord.east >= west),
-        and_(across, or_(ItemRecord.west <= east, ItemRecord.east >= west)),
-    )
-    return and_(along, ItemRecord.south <= north, ItemRecord.north >= south)

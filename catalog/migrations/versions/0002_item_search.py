@@ -31,7 +31,7 @@ _SORTED = (
     "datetime", "created", "updated", "cloud_cover", "own_valid_fraction", "own_resimulation_rmse",
     "own_mean_uncertainty", "own_out_of_domain_fraction", "own_measured_fraction",
 )  # fmt: skip
-"""Columns with an index in the order in which searches can sort by them: NULL is the smallest, as SQLite has it."""
+"""Columns with an index in the order in which searches sort by them."""
 
 _SQLITE = (
     "CREATE VIRTUAL TABLE item_boxes USING rtree(number, west, east, south, north)",
@@ -85,9 +85,8 @@ def upgrade() -> None:
     for statement in _POSTGRESQL if postgres else _SQLITE:
         op.execute(statement)
     _fill(table)
-    nulls = " NULLS FIRST" if postgres else ""
     for name in _SORTED:
-        op.execute(f"CREATE INDEX ix_search_{name} ON item_search ({name}{nulls}, collection, id)")
+        op.execute(f"CREATE INDEX ix_search_{name} ON item_search ({name}, collection, id)")
     for name in ("grid_code", "own_region"):
         op.execute(f"CREATE INDEX ix_search_{name} ON item_search ({name}, datetime)")
     op.execute("CREATE INDEX ix_search_item ON item_search (collection, id)")
