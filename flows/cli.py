@@ -49,6 +49,8 @@ out = Console(markup=False)
 err = Console(stderr=True, markup=False)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
+Bands = Annotated[str, typer.Option(help="Such as 650nm,1-40,172: the nearest channel, or numbers from 1; empty: all.")]
+WindowOption = Annotated[str | None, typer.Option("--window", help="column,row,width,height in pixels; default: all.")]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 
 
@@ -98,6 +100,12 @@ class Tier(StrEnum):
     SPECTRAL = "spectral"
     FULL = "full"
     REAL = "real"
+
+
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    ENVI = "envi"
 
 
 def _advance(bar: Progress, task: TaskID, done: float) -> None:
@@ -251,6 +259,64 @@ def process(
                 out.print(f"  {href}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def expand(
+    compact: Annotated[str, typer.Argument(help="A product's compact.tif or its folder: path, https:// or s3://.")],
+    destination: Annotated[Path, typer.Option("--out", help="The file to write; nothing is overwritten.")],
+    bands: Bands = "",
+    window: WindowOption = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Expand a product's coefficients into a cloud-optimised GeoTIFF of spectral bands, in bounded memory."""
+    from flows.reading import parse_window, storage_of
+    from infra.compact import CompactProduct
+    from infra.compact.expansion import expand_to_cog, parse_channels
+    from infra.storage import FileStore
+
+    with CompactProduct.open(compact, storage=storage_of(compact, _settings)) as product:
+        channels, area = parse_channels(bands, product.basis.centre_nm), parse_window(window, product.info)
+        what = f"{len(channels)} bands of {area.width} x {area.height} pixels to {destination}"
+        if dry_run:
+            out.print(f"would write {what}: {2e-6 * len(channels) * area.width * area.height:.1f} MB uncompressed")
+            return
+        store = FileStore(destination.resolve().parent)
+        with _bar() as bar:
+            tell = partial(_advance, bar, bar.add_task("expanding", total=1.0))
+            written = expand_to_cog(product, store, destination.name, channels=channels, window=area, progress=tell)
+    out.print(f"wrote {what}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s", soft_wrap=True)
+
+
+@app.command()
+def export(
+    product: Annotated[str, typer.Argument(help="An item's id, or a product's file or folder: path, https://, s3://.")],
+    destination: Annotated[Path, typer.Option("--out", help="The header to write, NAME.hdr; pixels go to NAME.img.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.ENVI,
+    bands: Bands = "",
+    window: WindowOption = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a product for other software: ENVI raw pixels and a header with wavelengths."""
+    from flows.reading import asset_address, is_address, parse_window, storage_of
+    from infra.compact.expansion import parse_channels
+    from infra.compact.export import SpectraReader, export_envi
+
+    address = product
+    if not is_address(product):
+        with _assemble() as assembly:
+            address = asset_address(assembly, product)
+    with SpectraReader(address, storage_of(address, _settings)) as reader:
+        channels, area = parse_channels(bands, reader.file.centre_nm), parse_window(window, reader.file.info)
+        what = f"{len(channels)} bands of {area.width} x {area.height} pixels of {address} as {format_.upper()}"
+        if dry_run:
+            size = 2e-6 * len(channels) * area.width * area.height
+            out.print(f"would write {what} to {destination}: {size:.1f} MB", soft_wrap=True)
+            return
+        with _bar() as bar:
+            tell = partial(_advance, bar, bar.add_task("exporting", total=1.0))
+            written = export_envi(reader.file, destination, channels=channels, window=area, progress=tell)
+    out.print(f"wrote {what}: {', '.join(map(str, written))}", soft_wrap=True)
 
 
 @app.command()

@@ -107,10 +107,6 @@ class ProductBasis:
         groups[stored[used] == NODATA] = np.nan
         return np.asarray(groups[back] * self._along(self.sigma_profile[channels], stored.ndim))
 
-    def nearest(self, nanometres: float) -> int:
-        """Return the zero-based channel whose centre is nearest to a wavelength."""
-        return int(np.argmin(np.abs(self.centre_nm - nanometres)))
-
     def _expand(self, stored: NDArray[np.int16], channels: Sequence[int], step: np.float32) -> NDArray[np.float32]:
         # In the model's own order of operations, so that rounding falls the same way nearly always.
         matrix = np.ascontiguousarray((self.components / step)[:, channels].T)  # (channels, k)

@@ -82,6 +82,10 @@ class RasterInfo:
     """Physical step of one stored unit, by band."""
     offsets: tuple[float, ...]
     descriptions: tuple[str, ...]
+    centre_nm: tuple[float | None, ...]
+    """Centre wavelength of every band, nm; None where it tells none."""
+    fwhm_nm: tuple[float | None, ...]
+    """Full width at half maximum of every band, nm; None where it tells none."""
     tags: dict[str, str]
 
 
@@ -260,8 +264,14 @@ class BlockFile:
             scales=tuple(dataset.scales),
             offsets=tuple(dataset.offsets),
             descriptions=tuple(text or "" for text in dataset.descriptions),
+            centre_nm=self._nanometres("CENTRAL_WAVELENGTH_UM"),
+            fwhm_nm=self._nanometres("FWHM_UM"),
             tags=dict(dataset.tags()),
         )
+
+    def _nanometres(self, name: str) -> tuple[float | None, ...]:
+        found = (self._dataset.tags(band, ns="IMAGERY").get(name) for band in self._dataset.indexes)
+        return tuple(None if text is None else round(float(text) * 1000, 6) for text in found)
 
     def _failure(self, what: str, error: RasterioError) -> ReadingError:
         """Name the cause: what the source said where it spoke, else GDAL's own words."""
