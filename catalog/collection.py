@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog.assets import ASSET_KINDS, COG
 from catalog.bands import hsi_bands, raster_fields
+from catalog.boxes import joined
+from catalog.facts import FACTS, Kind
 from catalog.items import COPERNICUS_NOTICE, EXTENSIONS, PREFIX
 from model.bands import CENTRE_NM, CHANNELS
 
@@ -20,11 +22,16 @@ _RENDER: Final = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 _SCIENTIFIC: Final = "https://stac-extensions.github.io/scientific/v1.0.0/schema.json"
 _ITEM_ONLY: Final = ("file/", "product/", "version/", "mgrs/", "grid/", "sat/", "view/", "processing/", "projection/")
 
-_LISTED: Final = ("platform", "grid:code", PREFIX + "model", PREFIX + "region", PREFIX + "grade")
+LISTED: Final = ("platform", "grid:code", PREFIX + "model", PREFIX + "region", PREFIX + "grade")
 """Properties whose values the summaries list."""
 
-_RANGED: Final = (PREFIX, "eo:cloud_cover")
-"""Beginnings of properties whose numbers the summaries give as ranges."""
+RANGED: Final = tuple(
+    fact.name for fact in FACTS if fact.kind is Kind.NUMBER and fact.name.startswith((PREFIX, "eo:cloud_cover"))
+)
+"""Properties whose numbers the summaries give as ranges: all of our own that can be searched, and the clouds."""
+
+WORLD: Final = {"spatial": {"bbox": [[-180.0, -90.0, 180.0, 90.0]]}, "temporal": {"interval": [[None, None]]}}
+"""Extent of a collection that holds nothing."""
 
 DESCRIPTION: Final = """\
 Hyperspectral surface reflectance **estimated** from Sentinel-2 L2A: 172 channels, 462-2398 nm, 10 m, with calibrated
@@ -64,7 +71,7 @@ def build_collection(settings: Settings, card: ModelCard) -> dict[str, Any]:
             {"name": "ESA / Copernicus", "roles": ["licensor"], "url": "https://sentinels.copernicus.eu"},
             {"name": settings.provider_name, "roles": ["producer", "processor", "host"]},
         ],
-        "extent": {"spatial": {"bbox": [[-180.0, -90.0, 180.0, 90.0]]}, "temporal": {"interval": [[None, None]]}},
+        "extent": WORLD,
         "sci:citation": f"{settings.provider_name}: ExplainS2A hyperspectral reflectance estimated from Sentinel-2, "
         f"model {card.name} {card.version}. Contains modified Copernicus Sentinel data.",
         "sci:publications": [
@@ -110,14 +117,21 @@ def widen(collection: dict[str, Any], item: Mapping[str, Any]) -> dict[str, Any]
         collection: The collection as stored.
         item: An item that is being published.
     """
-    extent = widen_extent(collection, item)
-    times = extent["temporal"]["interval"][0]
-    years = f"{times[0][:4]}-{times[1][:4]}" if times[0][:4] != times[1][:4] else times[0][:4]
+    summaries = _widen_summaries(collection["summaries"], item["properties"])
+    return with_coverage(collection, widen_extent(collection, item), summaries)
+
+
+def with_coverage(
+    collection: Mapping[str, Any], extent: Mapping[str, Any], summaries: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the collection with another extent and other summaries, and what is said of them in words."""
+    first, last = extent["temporal"]["interval"][0]
+    years = "year of the item" if first is None else first[:4] if first[:4] == last[:4] else f"{first[:4]}-{last[:4]}"
     return {
         **collection,
         "description": _describe(years, collection.get(PREFIX + "identifiability", {})),
-        "extent": extent,
-        "summaries": _widen_summaries(collection["summaries"], item["properties"]),
+        "extent": dict(extent),
+        "summaries": dict(summaries),
         "updated": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
 
@@ -127,28 +141,48 @@ def widen_extent(collection: Mapping[str, Any], item: Mapping[str, Any]) -> dict
 
     Args:
         collection: The collection as stored; its times are both None while it holds nothing.
-        item: The item; its box crosses the antimeridian when west is greater than east.
+        item: The item; a box crosses the antimeridian when west is greater than east.
     """
     spatial, temporal = collection["extent"]["spatial"]["bbox"][0], collection["extent"]["temporal"]["interval"][0]
-    west, south, east, north = item["bbox"]
-    if west > east:  # across the antimeridian: the overall box goes around the world
-        west, east = -180.0, 180.0
-    box, moment = [west, south, east, north], item["properties"]["datetime"]
+    box, moment = list(item["bbox"]), item["properties"]["datetime"]
     times = [moment, moment]
     if temporal != [None, None]:
-        box = [min(spatial[0], west), min(spatial[1], south), max(spatial[2], east), max(spatial[3], north)]
+        box = list(joined([tuple(spatial), tuple(box)]))
         # As times, not as text: ``21Z`` sorts behind ``21.024Z``.
         times = [min(temporal[0], moment, key=_moment), max(temporal[1], moment, key=_moment)]
     return {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}}
 
 
+def narrows(collection: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Say whether extent or summaries may become smaller when one item takes another's place.
+
+    Args:
+        collection: The collection as stored, holding the first.
+        before: The item that goes.
+        after: The item that comes in its place.
+    """
+    spatial, temporal = collection["extent"]["spatial"]["bbox"][0], collection["extent"]["temporal"]["interval"][0]
+    old, new, summaries = before["properties"], after["properties"], collection["summaries"]
+    return (
+        any(edge == mine != its for edge, mine, its in zip(spatial, before["bbox"], after["bbox"], strict=True))
+        or (old["datetime"] in temporal and old["datetime"] != new["datetime"])
+        or any(old.get(name) != new.get(name) for name in LISTED)
+        or any(
+            old[name] in summaries[name].values() and old[name] != new.get(name)
+            for name in RANGED
+            if name in old and name in summaries
+        )
+    )
+
+
 def _widen_summaries(summaries: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
     """Add an item's names to the lists and its numbers to the ranges of the summaries."""
     wider = dict(summaries)
-    for name in _LISTED:
+    for name in LISTED:
         wider[name] = sorted({*(summaries.get(name) or ()), properties[name]})
-    for name, value in properties.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and name.startswith(_RANGED):
+    for name in RANGED:
+        value = properties.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
             known = summaries.get(name, {"minimum": value, "maximum": value})
             wider[name] = {"minimum": min(known["minimum"], value), "maximum": max(known["maximum"], value)}
     return wider

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import select, update
 
-from catalog.collection import renew, widen, widen_extent
+from catalog.changes import ChangeKind, record_changes
+from catalog.collection import narrows, renew, widen, widen_extent
+from catalog.coverage import covered
 from catalog.dialects import Queue, line_up
 from catalog.hydration import hydrated
 from catalog.items import PREFIX
@@ -17,13 +19,18 @@ from catalog.ledger import SceneState
 from catalog.states import check_move
 from catalog.tables import (
     AssetRecord,
-    ChangeRecord,
     CollectionRecord,
     ItemRecord,
     SceneRecord,
     TransitionRecord,
 )
-from catalog.versions import next_version, store_latest, store_version, versioned, visible_version
+from catalog.versions import (
+    latest_version,
+    store_latest,
+    store_version,
+    versioned,
+    visible_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -116,21 +123,18 @@ def publish(
         _register_model(session, model_item, model_collection)
         stored = _collection(session, collection)
         _refuse_older(session, scene)
-        version = next_version(session, item, revision)
+        before = latest_version(session, item["collection"], item["id"])
+        version = 1 if before is None else before.version + 1
         body = versioned(item, version)
         store_version(session, body, version, revision, scene.id)
         superseded = _supersede(session, scene, item["id"])
-        stored.body = widen(renew(collection, stored.body), body)
-        session.add(
-            ChangeRecord(
-                at=datetime.now(UTC),
-                kind="published",
-                collection=item["collection"],
-                item_id=item["id"],
-                version=version,
-            )
-        )
-        session.flush()
+        today = renew(collection, stored.body)
+        if before is not None and narrows(today, before.body, body):
+            stored.body = covered(session, today)
+        else:
+            stored.body = widen(today, body)
+        changes = [] if before is None else [(ChangeKind.SUPERSEDED, body["collection"], body["id"], before.version)]
+        record_changes(session, [*changes, (ChangeKind.PUBLISHED, body["collection"], body["id"], version)])
         on_stage()
     logger.info("published %s version %d", item["id"], version)
     return Published(item["id"], version, superseded)

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from catalog.hydration import dehydrate, hydrated, store_tables
+from catalog.items import PREFIX
 from catalog.tables import AssetRecord, ItemRecord, ItemVersionRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from catalog.session import Database
 
+MAX_VERSIONS: Final = 100
+"""How many versions one look at an item's history gives at most."""
+
+REASON: Final = PREFIX + "deprecation_reason"
+"""Property that says why a version is deprecated."""
+
 _LAST: Final = 2**31 - 1
 """The largest number that a version can have in any database."""
 
+_NAVIGATION: Final = frozenset({"predecessor-version", "successor-version", "latest-version"})
 
-class RevisionPublished(RuntimeError):
-    """Another attempt published this very product before; this one's files are not needed."""
 
-    transient: ClassVar[bool] = False
+@dataclass(frozen=True)
+class Version:
+    """One version of an item."""
+
+    number: int
+    """Counted from one."""
+    body: dict[str, Any]
+    """The item as it was published, with its band lists; links between versions are relative to the item's address."""
+
+
+@dataclass(frozen=True)
+class VersionPage:
+    """Some versions of an item, newest first."""
+
+    versions: Sequence[Version]
+    next: int | None
+    """The next page begins below this version; None on the last."""
+    matched: int
+    """How many versions there are."""
+
+
+@dataclass(frozen=True)
+class Latest:
+    """What searches find of an item."""
+
+    version: int
+    body: dict[str, Any]
+    """As stored, without band lists."""
 
 
 def item_version(database: Database, collection: str, item_id: str, version: int) -> dict[str, Any] | None:
@@ -38,49 +73,90 @@ def item_version(database: Database, collection: str, item_id: str, version: int
         version: Counted from one.
 
     Returns:
-        The version as it was published, with links to the one before, and where there are newer ones to the next and
-        to the latest; relative to the item's own address.
+        The version as it was published, with links to its neighbours and to the latest, relative to the item's own
+        address; a version that was replaced says that it is deprecated, and why.
     """
-    if not (item_id.isprintable() and 0 < version <= _LAST):
+    if not (item_id.isprintable() and collection.isprintable() and 0 < version <= _LAST):
         return None
     with database.read() as session:
         record = session.get(ItemVersionRecord, (collection, item_id, version))
         if record is None:
             return None
         (body,) = hydrated(session, [record.body])
-        newest = _newest(session, collection, item_id)
-    links = list(body["links"])
-    if newest > version:
-        links.append(_link("successor-version", f"./{item_id}/versions/{version + 1}"))
-        links.append(_link("latest-version", f"./{item_id}"))
-    return {**body, "links": links}
+        return _told(body, version, version_numbers(session, collection, item_id))
+
+
+def item_versions(
+    database: Database, collection: str, item_id: str, *, limit: int = 10, before: int | None = None
+) -> VersionPage | None:
+    """Return the versions of an item, newest first, as `item_version` does; None where there is no such item.
+
+    Args:
+        database: Where.
+        collection: The item's collection.
+        item_id: The item.
+        limit: At most so many, 1 to `MAX_VERSIONS`.
+        before: Only versions below this number; all where None.
+    """
+    if not (item_id.isprintable() and collection.isprintable()):
+        return None
+    with database.read() as session:
+        numbers = version_numbers(session, collection, item_id)
+        if not numbers:
+            return None
+        below = [number for number in reversed(numbers) if before is None or number < before]
+        wanted = below[:limit]
+        query = select(ItemVersionRecord).where(*_of(collection, item_id), ItemVersionRecord.version.in_(wanted))
+        records = sorted(session.scalars(query), key=lambda record: record.version, reverse=True)
+        bodies = hydrated(session, [record.body for record in records])
+    versions = tuple(
+        Version(record.version, _told(body, record.version, numbers))
+        for record, body in zip(records, bodies, strict=True)
+    )
+    return VersionPage(versions, wanted[-1] if len(wanted) < len(below) else None, len(numbers))
+
+
+def version_numbers(session: Session, collection: str, item_id: str) -> list[int]:
+    """Return the numbers of the versions that an item still has, oldest first."""
+    query = select(ItemVersionRecord.version).where(*_of(collection, item_id)).order_by(ItemVersionRecord.version)
+    return list(session.scalars(query))
+
+
+def latest_version(session: Session, collection: str, item_id: str) -> Latest | None:
+    """Return what searches find of an item, or None."""
+    record = session.get(ItemRecord, (collection, item_id), populate_existing=True)
+    return None if record is None else Latest(record.version, record.body)
 
 
 def visible_version(session: Session, item: Mapping[str, Any], revision: str, scene_id: int) -> int | None:
     """Return the version as which this very attempt was published before; None when it was not."""
-    record = _of_revision(session, item, revision)
+    query = select(ItemVersionRecord).where(
+        *_of(item["collection"], item["id"]), ItemVersionRecord.product_revision == revision
+    )
+    record = session.scalars(query).one_or_none()
     if record is None or record.scene_id != scene_id:
         return None
     files = {asset["href"] for asset in item["assets"].values()}
     return record.version if {asset["href"] for asset in record.body["assets"].values()} == files else None
 
 
-def next_version(session: Session, item: Mapping[str, Any], revision: str) -> int:
-    """Return the version that a publication gets; raises `RevisionPublished`."""
-    before = _of_revision(session, item, revision)
-    if before is not None:
-        raise RevisionPublished(f"product revision {revision} of {item['id']} is version {before.version} already")
-    return _newest(session, item["collection"], item["id"]) + 1
-
-
 def versioned(item: Mapping[str, Any], version: int) -> dict[str, Any]:
     """Return an item with its version and the link to the one before."""
-    links = [link for link in item["links"] if link["rel"] != "predecessor-version"]
-    if version > 1:
-        links.append(_link("predecessor-version", f"./{item['id']}/versions/{version - 1}"))
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    properties = {**item["properties"], "version": str(version), "updated": now}
-    return {**item, "properties": properties, "links": links}
+    properties = {**item["properties"], "version": str(version), "updated": now_text()}
+    return linked_to({**item, "properties": properties}, version - 1 or None)
+
+
+def linked_to(item: Mapping[str, Any], predecessor: int | None) -> dict[str, Any]:
+    """Return an item as stored, with a link to the version before, or without one."""
+    links = [link for link in item["links"] if link["rel"] not in _NAVIGATION]
+    if predecessor is not None:
+        links.append(_link("predecessor-version", f"./{item['id']}/versions/{predecessor}"))
+    return {**item, "links": links}
+
+
+def now_text() -> str:
+    """Return the present time as items write it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def store_version(session: Session, item: Mapping[str, Any], version: int, revision: str, scene_id: int) -> None:
@@ -139,20 +215,19 @@ def store_latest(
     return body
 
 
-def _of_revision(session: Session, item: Mapping[str, Any], revision: str) -> ItemVersionRecord | None:
-    query = select(ItemVersionRecord).where(
-        ItemVersionRecord.collection == item["collection"],
-        ItemVersionRecord.id == item["id"],
-        ItemVersionRecord.product_revision == revision,
-    )
-    return session.scalars(query).one_or_none()
+def _of(collection: str, item_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return ItemVersionRecord.collection == collection, ItemVersionRecord.id == item_id
 
 
-def _newest(session: Session, collection: str, item_id: str) -> int:
-    query = select(func.max(ItemVersionRecord.version)).where(
-        ItemVersionRecord.collection == collection, ItemVersionRecord.id == item_id
-    )
-    return session.scalar(query) or 0
+def _told(body: Mapping[str, Any], version: int, numbers: Sequence[int]) -> dict[str, Any]:
+    """Return a version with what lies before and behind it; one that was replaced is deprecated."""
+    older, newer = [n for n in numbers if n < version], [n for n in numbers if n > version]
+    item = linked_to(body, older[-1] if older else None)
+    if newer:
+        item["links"].append(_link("successor-version", f"./{item['id']}/versions/{newer[0]}"))
+        item["properties"] = {REASON: f"replaced by version {newer[0]}", **item["properties"], "deprecated": True}
+    item["links"].append(_link("latest-version", f"./{item['id']}"))
+    return item
 
 
 def _link(rel: str, href: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from catalog.api.answers import GeoJsonAnswer
 from catalog.api.client import CatalogClient
 from catalog.api.errors import register_errors
 from catalog.api.filters import Queryables, Sortables
+from catalog.api.history import register_history
 from catalog.api.parameters import CollectionsParameters, ItemsParameters, SearchBody, SearchParameters
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _VERSIONS: Final = "/collections/{collection_id}/items/{item_id}/versions/{versi
 Register: TypeAlias = "Callable[[FastAPI, Database, Settings], object]"
 """Adds the routes of one more part to an application, before its first request."""
 
-ROUTES: Final[tuple[Register, ...]] = ()
+ROUTES: Final[tuple[Register, ...]] = (register_history,)
 """Parts that need nothing but the database and the settings; those that are given more come as `routes`."""
 
 
