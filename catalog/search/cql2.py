@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 import re
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NOT: Final = re.compile(r"\bnot\b", re.IGNORECASE)
 _MINUSES: Final = re.compile(r"-\s*-")
 _LONGEST: Final = 512
+_LARGEST: Final = 1e300
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq, "<>": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,
@@ -262,7 +262,7 @@ class _Reader:
                 return self._folded(self._operand(inner))
             case bool():
                 return _Operand(literal(node), Kind.TRUTH, is_property=False)
-            case int() | float() if math.isfinite(node) and abs(node) <= 1e300:
+            case int() | float() if abs(node) <= _LARGEST:
                 return _Operand(float(node), Kind.NUMBER, is_property=False)
             case str():
                 self._check_text(node)
