@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 
 from catalog.changes import ChangeKind, record_changes
 from catalog.dialects import Queue, line_up
-from catalog.tables import AssetRecord, ItemRecord, ItemVersionRecord
+from catalog.tables import AssetRecord, ItemRecord, ItemVersionRecord, UtcDateTime
 from catalog.versions import linked_to
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def expired_versions(
     ranked = select(
         *item,
         rows.version,
-        func.lead(rows.published_at).over(partition_by=item, order_by=rows.version).label("replaced_at"),
+        func.lead(rows.published_at, type_=UtcDateTime())
+        .over(partition_by=item, order_by=rows.version)
+        .label("replaced_at"),
         func.row_number().over(partition_by=item, order_by=rows.version.desc()).label("behind"),
     ).subquery()
     columns = ranked.c

@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli_history import add_verbs
 from infra.settings import Settings, SettingsInvalid, load_settings
 
 if TYPE_CHECKING:
@@ -498,6 +499,9 @@ def clean_scenes(
     for key in removed:
         out.print(f"{'would remove' if dry_run else 'removed'} {key}", soft_wrap=True)
     out.print(f"{len(removed)} files" if removed else "nothing to remove")
+
+
+add_verbs(app)
 
 
 def run() -> None:

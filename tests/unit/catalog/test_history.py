@@ -180,6 +180,7 @@ def test_versions_expire_by_the_time_of_their_replacement_and_the_latest_never(d
     late = datetime.now(UTC) + timedelta(hours=2)
     assert [each.version for each in expired_versions(database, older_than=timedelta(hours=1), now=late)] == [1, 2, 3]
     assert [each.version for each in expired_versions(database, older_than=NOW)] == [1, 2, 3]
+    assert all(each.replaced_at.utcoffset() == NOW for each in expired_versions(database, older_than=NOW))
     assert [each.version for each in expired_versions(database, older_than=NOW, keep=1)] == [1, 2]
     assert [each.version for each in expired_versions(database, older_than=NOW, keep=3)] == []
     assert [each.version for each in expired_versions(database, older_than=NOW, limit=2)] == [1, 2]
