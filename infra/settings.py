@@ -216,6 +216,16 @@ class ApiSettings(_Part):
     public_url: str | None = Field(default=None, description="the catalog's address in links from the Prefect UI")
     title: str = "ExplainS2A catalog"
     search_seconds: float = Field(default=10.0, gt=0, le=300, description="a search that takes longer is ended")
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="of a posted request")
+    cors_origins: tuple[str, ...] = Field(default=("*",), description="sites whose pages may read the catalog; *: all")
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="that one client address may send; empty: as many as it likes"
+    )
+    asset_links: Literal["stored", "https", "signed"] = Field(
+        default="stored", description="how items name their files: as stored, below asset_url, or signed for a while"
+    )
+    asset_url: str | None = Field(default=None, description="https address under which the store's files are read")
+    signed_seconds: int = Field(default=3600, ge=60, le=604800, description="how long a signed link can be read, s")
 
 
 class PrefectSettings(_Part):

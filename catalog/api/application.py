@@ -25,7 +25,9 @@ from catalog.api.client import CatalogClient
 from catalog.api.errors import register_errors
 from catalog.api.filters import Queryables, Sortables
 from catalog.api.history import register_history
+from catalog.api.limits import BodyLimits, RateLimit, SecurityHeaders
 from catalog.api.parameters import CollectionsParameters, ItemsParameters, SearchBody, SearchParameters
+from catalog.api.places import asset_locator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +36,11 @@ if TYPE_CHECKING:
     from stac_fastapi.types.extension import ApiExtension
 
     from catalog.session import Database
+    from infra.settings import ApiSettings as WebSettings
     from infra.settings import Settings
+
+_PAGES: Final = frozenset({"/api.html"})
+"""Pages for people."""
 
 _VERSIONS: Final = "/collections/{collection_id}/items/{item_id}/versions/{version}"
 
@@ -46,13 +52,20 @@ ROUTES: Final[tuple[Register, ...]] = (register_history,)
 """Parts that need nothing but the database and the settings; those that are given more come as `routes`."""
 
 
-def create_app(database: Database, settings: Settings, *, routes: Sequence[Register] = ()) -> FastAPI:
+def create_app(
+    database: Database,
+    settings: Settings,
+    *,
+    routes: Sequence[Register] = (),
+    sign: Callable[[str], str] | None = None,
+) -> FastAPI:
     """Make the web application.
 
     Args:
         database: What it answers from; the caller closes it.
         settings: Title and public address.
         routes: More parts, with what they were given bound to them (``partial(register_spectra, reader=...)``).
+        sign: Turns the address of a stored file into one that anybody can read for a while.
 
     Returns:
         The application, read-only, ready for an ASGI server.
@@ -64,6 +77,7 @@ def create_app(database: Database, settings: Settings, *, routes: Sequence[Regis
         description=description,
         landing_page_id=settings.collection_id,
         seconds=settings.api.search_seconds,
+        locate=asset_locator(settings.api, settings.resolved_storage, sign),
     )
     api = StacApi(
         settings=ApiSettings(
@@ -80,7 +94,7 @@ def create_app(database: Database, settings: Settings, *, routes: Sequence[Regis
         search_post_request_model=SearchBody,
         items_get_request_model=ItemsParameters,
         collections_get_request_model=CollectionsParameters,
-        middlewares=_middlewares(settings.api.public_url),
+        middlewares=_middlewares(settings.api),
     )
     application: FastAPI = api.app
     application.add_api_route(
@@ -107,17 +121,21 @@ def _extensions(database: Database) -> list[ApiExtension]:
     ]
 
 
-def _middlewares(public_url: str | None) -> list[Middleware]:
-    """Compress, allow any site to read (it is public and read-only), and know the own address; innermost first."""
-    address = Middleware(PublicAddress, url=public_url) if public_url else Middleware(ProxyHeaderMiddleware)
+def _middlewares(settings: WebSettings) -> list[Middleware]:
+    """Compress, let pages of other sites read, limit, and know the own address; innermost first."""
+    public = settings.public_url
+    address = Middleware(PublicAddress, url=public) if public else Middleware(ProxyHeaderMiddleware)
     readers = Middleware(
         CORSMiddleware,
-        allow_origins=["*"],
+        allow_origins=list(settings.cors_origins),
         allow_methods=["OPTIONS", "POST", "GET"],
         allow_headers=["Content-Type"],
         max_age=600,
     )
-    return [Middleware(BrotliMiddleware), readers, address]
+    limits = [Middleware(BodyLimits, max_bytes=settings.max_body_bytes)]
+    if settings.requests_per_minute is not None:
+        limits.append(Middleware(RateLimit, per_minute=settings.requests_per_minute))
+    return [Middleware(BrotliMiddleware), *limits, readers, Middleware(SecurityHeaders, pages=_PAGES), address]
 
 
 def _health(database: Database) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import attr
 from fastapi import HTTPException
 from fastapi import Query as UrlParameter
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from stac_fastapi.api.models import ItemCollectionUri
 from stac_fastapi.extensions.fields.request import FieldsExtensionGetRequest, FieldsExtensionPostRequest
 from stac_fastapi.extensions.filter.request import FilterExtensionGetRequest, FilterExtensionPostRequest
@@ -100,6 +100,14 @@ class SearchBody(
     QueryExtensionPostRequest,
 ):
     """Body of a search by POST."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def validate_spatial(cls, values: Any) -> Any:
+        """Refuse both kinds of area at once; by the name of the check that would take every body for an object."""
+        if isinstance(values, dict) and values.get("intersects") and values.get("bbox") is not None:
+            raise ValueError("intersects and bbox cannot be given together")
+        return values
 
 
 def asked_in(body: BaseModel) -> dict[str, Any]:
@@ -234,11 +242,11 @@ def _json(text: str, parameter: str) -> Any:
 
 
 def _shallow(given: Any, parameter: str) -> None:
-    if isinstance(given, str) and depth(given) > MAX_DEPTH:
+    if isinstance(given, str) and is_deep(given):
         raise InvalidSearch(parameter, f"is nested deeper than {MAX_DEPTH}")
 
 
-def depth(text: str) -> int:
-    """Return how deep the brackets of a text are nested."""
+def is_deep(text: str) -> bool:
+    """Say whether the brackets of a text are nested deeper than `MAX_DEPTH`."""
     steps = (1 if character in "[{" else -1 for character in text if character in "[]{}")
-    return max(accumulate(steps), default=0)
+    return any(depth > MAX_DEPTH for depth in accumulate(steps))
