@@ -418,6 +418,29 @@ def bench_writer(
     _figures(figures, json_out)
 
 
+@bench_app.command("read")
+def bench_reading(
+    target: Annotated[str, typer.Argument(help="A product's folder or one of its files: a path or a web address.")],
+    blocks: Annotated[
+        str, typer.Option(help="Block edges to compare on a full tile's layout, such as 96,192,256,384,512.")
+    ] = "",
+    folder: Annotated[Path, typer.Option(help="Where test files go; they are removed.")] = Path("bench-data"),
+    json_out: JsonOut = None,
+) -> None:
+    """Count what a pixel's spectrum, a picture and a band cost in requests and bytes, for three readers."""
+    from infra.bench_read import bench_read, reading_table
+
+    edges = [int(edge) for edge in blocks.split(",") if edge.strip().isdigit()]
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = bench_read(target, folder=folder, blocks=edges, progress=err.print)
+    table = Table("file", "reader", "open", "pixel", "rgb", "band")
+    for row in reading_table(figures):
+        table.add_row(*row)
+    out.print(table)
+    if json_out:
+        json_out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
 @bench_app.command("model")
 def bench_model(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

@@ -29,9 +29,9 @@ _LARGEST_BASIS: Final = 16 << 20
 class ProductBasis:
     """``basis.json`` of a product."""
 
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float64]
     """(n,) reflectance where all coefficients are zero."""
-    components: NDArray[np.float32]
+    components: NDArray[np.float64]
     """(k, n) reflectance per unit of a coefficient."""
     scales: NDArray[np.float64]
     """(k,) coefficient per stored unit, as the compact file's bands say too."""
@@ -59,7 +59,7 @@ class ProductBasis:
         Returns:
             (channels, ...) reflectance, nan = nodata.
         """
-        values = self._expand(stored, channels, np.float32(1)) + self._along(self.mean[channels], stored.ndim)
+        values = self._expand(stored, channels, 1.0).astype(np.float32)
         values[:, stored[0] == NODATA] = np.nan
         return values
 
@@ -73,8 +73,7 @@ class ProductBasis:
         Returns:
             (channels, ...) reflectance x 10 000, -32768 = nodata.
         """
-        step = np.float32(REFLECTANCE_STEP)
-        values = self._expand(stored, channels, step) + self._along(self.mean[channels] / step, stored.ndim)
+        values = self._expand(stored, channels, REFLECTANCE_STEP)
         np.clip(np.rint(values, out=values), -_STORED_LIMIT, _STORED_LIMIT, out=values)
         integers = values.astype(np.int16)
         integers[:, stored[0] == NODATA] = NODATA
@@ -107,11 +106,12 @@ class ProductBasis:
         groups[stored[used] == NODATA] = np.nan
         return np.asarray(groups[back] * self._along(self.sigma_profile[channels], stored.ndim))
 
-    def _expand(self, stored: NDArray[np.int16], channels: Sequence[int], step: np.float32) -> NDArray[np.float32]:
-        # In the model's own order of operations, so that rounding falls the same way nearly always.
-        matrix = np.ascontiguousarray((self.components / step)[:, channels].T)  # (channels, k)
-        coefficients = stored.reshape(len(stored), -1) * self.scales.astype(np.float32)[:, None]  # (k, pixels)
-        values: NDArray[np.float32] = matrix @ coefficients
+    def _expand(self, stored: NDArray[np.int16], channels: Sequence[int], step: float) -> NDArray[np.float64]:
+        # In float64, so that a value never depends on which channels and pixels are read together with it.
+        matrix = np.ascontiguousarray(self.components[:, channels].T / step)  # (channels, k)
+        coefficients = stored.reshape(len(stored), -1) * self.scales[:, None]  # (k, pixels)
+        values: NDArray[np.float64] = matrix @ coefficients
+        values += (self.mean[channels] / step)[:, None]
         return values.reshape(len(matrix), *stored.shape[1:])
 
     @staticmethod
@@ -136,10 +136,9 @@ def read_basis(content: bytes, shown: str) -> ProductBasis:
         raise BasisMismatch(f"{shown} has more than {_LARGEST_BASIS} bytes; a basis takes 0.1 MB")
     try:
         document: dict[str, Any] = json.loads(content)
-        mean, components = np.array(document["mean"], np.float64), np.array(document["components"], np.float64)
         basis = ProductBasis(
-            mean=mean.astype(np.float32),
-            components=components.astype(np.float32),
+            mean=np.array(document["mean"], np.float64),
+            components=np.array(document["components"], np.float64),
             scales=np.array(document["scales"], np.float64),
             centre_nm=np.array(document.get("centre_nm", CENTRE_NM), np.float64),
             fwhm_nm=np.array(document.get("fwhm_nm", FWHM_NM), np.float64),

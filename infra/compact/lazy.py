@@ -105,8 +105,9 @@ def lazy_xarray(product: CompactProduct, dtype: Dtype) -> Any:
         dtype: As of `CompactProduct.read`.
 
     Returns:
-        A `DataArray` (wavelength, y, x) with the wavelengths in nm, their widths, and pixel centres in the product's
-        CRS; nothing is read.
+        A `DataArray` (wavelength, y, x) with pixel centres in the product's CRS; nothing is read. Channels are in order
+        of wavelength, so that ``sel(wavelength=850, method="nearest")`` works; the product's own order, which detector
+        overlaps break, is the coordinate ``band``, counted from one.
 
     Raises:
         ModuleNotFoundError: xarray is not installed.
@@ -116,27 +117,32 @@ def lazy_xarray(product: CompactProduct, dtype: Dtype) -> Any:
     from xarray.core import indexing
 
     class Values(BackendArray):
-        def __init__(self, cube: LazyCube) -> None:
-            self._cube = cube
+        def __init__(self, cube: LazyCube, order: NDArray[np.intp]) -> None:
+            self._cube, self._order = cube, order
             self.shape, self.dtype = cube.shape, cube.dtype
 
         def __getitem__(self, key: Any) -> Any:
             support = indexing.IndexingSupport.OUTER
-            return indexing.explicit_indexing_adapter(key, self.shape, support, self._cube.__getitem__)
+            return indexing.explicit_indexing_adapter(key, self.shape, support, self._ordered)
+
+        def _ordered(self, key: tuple[Any, ...]) -> NDArray[Any]:
+            return self._cube[(self._order[key[0]], *key[1:])]
 
     basis, info = product.basis, product.info
     a, _b, left, _d, e, top = info.transform
+    order = np.argsort(basis.centre_nm, kind="stable")
     attributes: dict[str, Any] = {"crs": info.crs, "transform": list(info.transform), **info.tags}
     if dtype == "float32":
         attributes |= {"long_name": "surface reflectance", "units": "1"}
     else:
         attributes |= {"long_name": "surface reflectance x 10 000", "scale_factor": 1e-4, "_FillValue": -32768}
     return xarray.DataArray(
-        indexing.LazilyIndexedArray(Values(product.lazy(dtype))),
+        indexing.LazilyIndexedArray(Values(product.lazy(dtype), order)),
         dims=("wavelength", "y", "x"),
         coords={
-            "wavelength": ("wavelength", basis.centre_nm, {"units": "nm"}),
-            "fwhm": ("wavelength", basis.fwhm_nm, {"units": "nm"}),
+            "wavelength": ("wavelength", basis.centre_nm[order], {"units": "nm"}),
+            "fwhm": ("wavelength", basis.fwhm_nm[order], {"units": "nm"}),
+            "band": ("wavelength", order + 1),
             "y": top + e * (np.arange(info.height) + 0.5),
             "x": left + a * (np.arange(info.width) + 0.5),
         },

@@ -207,7 +207,7 @@ class CompactProduct:
 
     def parts(self, window: tuple[int, int, int, int] | None, channels: Sequence[int]) -> Iterator[Window]:
         """Yield the pieces in which a window of channels is worked on."""
-        return self._compact.parts(self._window(window), 6 * (self.info.count + len(channels)))
+        return self._compact.parts(self._window(window), 10 * (self.info.count + len(channels)))
 
     def piece(self, part: Window, channels: Sequence[int], dtype: Dtype) -> NDArray[Any]:
         """Read and expand one piece at once; `read` does the same for windows of any size."""
