@@ -8,7 +8,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import String, and_, cast, func, or_, select, update
 
 from catalog.deliveries import record_deliveries
 from catalog.dialects import Queue, database_now, line_up
@@ -18,22 +18,23 @@ from catalog.scenes import (
     Discovered,
     Discovery,
     NotClaimable,
+    NotMovable,
     SceneRow,
     Step,
     UnknownScene,
 )
-from catalog.states import CLAIMABLE, HELD, SceneState, check_move
-from catalog.tables import SceneRecord, TransitionRecord, WatermarkRecord
+from catalog.states import BY_HAND, CLAIMABLE, HELD, SceneState, check_move
+from catalog.tables import ItemVersionRecord, SceneRecord, TransitionRecord, WatermarkRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
     from catalog.session import Database
 
-__all__ = ["Claim", "ClaimLost", "Discovered", "Discovery", "Ledger", "NotClaimable", "SceneRow", "SceneState", "Step",
-           "UnknownScene"]  # fmt: skip
+__all__ = ["Claim", "ClaimLost", "Discovered", "Discovery", "Ledger", "NotClaimable", "NotMovable", "SceneRow",
+           "SceneState", "Step", "UnknownScene"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,9 @@ _FIRST_PAUSE_SECONDS: Final = 60.0
 _LONGEST_PAUSE_SECONDS: Final = 6 * 3600.0
 _LONGEST_REASON: Final = 2000
 """Characters of an error's message that are kept; a server's error page can be megabytes."""
+
+_BATCH: Final = 500
+"""Numbers in one IN list; SQLite takes 32 766 parameters, and plans of long lists are slow everywhere."""
 
 
 class Ledger:
@@ -172,6 +176,67 @@ class Ledger:
         """End a claimed scene as *superseded*: a newer source revision is published already; raises `ClaimLost`."""
         with self._database.write() as session:
             self.move(session, claim, SceneState.SUPERSEDED, why=why, reason=why)
+
+    def intervene(
+        self,
+        scene_id: int,
+        after: SceneState,
+        *,
+        actor: str,
+        why: str,
+        of: Collection[SceneState] | None = None,
+        dry_run: bool = False,
+    ) -> SceneRow:
+        """Move a scene by hand, where `catalog.states.BY_HAND` allows it; a scene that a worker holds is never touched.
+
+        A scene made *discovered* counts its attempts from none and is due at once.
+
+        Args:
+            scene_id: The scene.
+            after: Where it goes.
+            actor: Who asks.
+            why: The reason, for the history; for a rejection also what people are told.
+            of: Only from these states; from all that the table allows where None.
+            dry_run: Only see whether it can be done.
+
+        Returns:
+            The scene as it was before.
+
+        Raises:
+            UnknownScene: no such scene.
+            NotMovable: it stands where this does not apply; nothing was changed.
+        """
+        allowed = BY_HAND[after] if of is None else BY_HAND[after] & frozenset(of)
+        with self._database.read() if dry_run else self._database.write() as session:
+            record = self._record(session, scene_id, lock=not dry_run)
+            row = _row(record)
+            if row.state not in allowed:
+                raise NotMovable(scene_id, row.state, after, allowed)
+            check_move(row.state, after)
+            if not dry_run:
+                _put(session, record, after, why)
+                self._audit(session, record, row.state, after, actor, why[:_LONGEST_REASON])
+        return row
+
+    def requested_by(self, scene_ids: Sequence[int]) -> dict[int, str]:
+        """Return who last asked for each scene: who discovered it, or sent it back to be made (again).
+
+        A lease that ended and a worker that was stopped also return scenes, but ask for nothing.
+        """
+        asked: dict[int, str] = {}
+        for start in range(0, len(scene_ids), _BATCH):
+            query = (
+                select(TransitionRecord.scene_id, TransitionRecord.actor)
+                .where(
+                    TransitionRecord.scene_id.in_(scene_ids[start : start + _BATCH]),
+                    TransitionRecord.after == SceneState.DISCOVERED,
+                    or_(TransitionRecord.before.is_(None), TransitionRecord.before.in_(BY_HAND[SceneState.DISCOVERED])),
+                )
+                .order_by(TransitionRecord.id)
+            )
+            with self._database.read() as session:
+                asked.update((scene, actor) for scene, actor in session.execute(query))
+        return asked
 
     def held_tokens(self) -> set[str]:
         """Return the tokens of all claims that hold a scene now."""
@@ -316,6 +381,28 @@ class Ledger:
         session.add(
             TransitionRecord(scene_id=record.id, at=datetime.now(UTC), before=before, after=after, actor=actor, why=why)
         )
+
+
+def _put(session: Session, record: SceneRecord, after: SceneState, why: str) -> None:
+    """Write what a move by hand changes."""
+    if record.state == SceneState.PUBLISHED:
+        # The same product may be published once more, as the next version: its revision must not be taken by this one.
+        session.execute(
+            update(ItemVersionRecord)
+            .where(
+                ItemVersionRecord.scene_id == record.id, ItemVersionRecord.product_revision == record.product_revision
+            )
+            .values(
+                product_revision=ItemVersionRecord.product_revision + ".v" + cast(ItemVersionRecord.version, String)
+            )
+            .execution_options(synchronize_session=False)
+        )
+    asked = after is SceneState.DISCOVERED
+    record.state, record.token, record.lease_until = after, None, None
+    record.reason, record.error_class = (None if asked else why[:_LONGEST_REASON]), None
+    if asked:
+        record.attempts, record.next_attempt = 0, 0.0
+    record.changed_at = datetime.now(UTC)
 
 
 def _row(record: SceneRecord) -> SceneRow:

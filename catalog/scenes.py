@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from catalog.states import SceneState
 
 
@@ -25,6 +27,19 @@ class NotClaimable(RuntimeError):
         super().__init__(
             f"scene {scene_id} is {state}; it can be claimed when discovered, failed, rejected or quarantined, or when "
             "the lease of its worker has ended"
+        )
+        self.scene_id = scene_id
+        self.state = state
+
+
+class NotMovable(RuntimeError):
+    """A scene stands where the wanted action does not apply: a worker holds it, or it is done with."""
+
+    transient: ClassVar[bool] = False
+
+    def __init__(self, scene_id: int, state: SceneState, wanted: SceneState, allowed: Iterable[SceneState]) -> None:
+        super().__init__(
+            f"scene {scene_id} is {state}; it can be made {wanted} by hand when {' or '.join(sorted(allowed))}"
         )
         self.scene_id = scene_id
         self.state = state

@@ -5,6 +5,10 @@ the scene is *processing*. It ends *published*, or *rejected* by a gate. An erro
 a pause when the cause may pass, until its attempts are used up and it is *quarantined*, as is what can never work. A
 lease that ends returns a claimed or processing scene to *discovered*: that is how a dead worker is noticed. A
 published scene becomes *superseded* when a newer processing of the same acquisition is published over its region.
+
+People may move what no worker holds: back to *discovered* to have it made (again), to *rejected* or to *superseded* to
+be done with it. What was published is taken back to *discovered* only to be made anew; its product stays visible until
+the next one replaces it.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ _GATE: Final = "a gate refused it, with the measured value and the limit"
 _MAY_GO: Final = "an error that may pass; it is due again after a pause that grows with every attempt"
 _REPEATS: Final = "an error that repeats for ever, or the last of its attempts"
 _REPLACED: Final = "a newer processing of the same acquisition was published"
+_ASKED: Final = "an operator asks for it again, the cause removed or the limits changed; its attempts count from none"
+_REFUSED: Final = "an operator refuses it, with a reason"
 _ENDS: Final = {
     # How work on a scene can end without a product.
     _S.REJECTED: _GATE,
@@ -47,13 +53,30 @@ _ENDS: Final = {
 
 MOVES: Final[Mapping[SceneState, Mapping[SceneState, str]]] = MappingProxyType(
     {
-        _S.DISCOVERED: {_S.CLAIMED: "a worker takes it", _S.SUPERSEDED: _REPLACED},
+        _S.DISCOVERED: {_S.CLAIMED: "a worker takes it", _S.SUPERSEDED: _REPLACED, _S.REJECTED: _REFUSED},
         _S.CLAIMED: {_S.PROCESSING: "the worker knows what it will produce and begins", **_ENDS},
         _S.PROCESSING: {_S.PUBLISHED: "everybody sees the product", **_ENDS},
-        _S.FAILED: {_S.CLAIMED: "its pause is over, or someone asks for it", _S.SUPERSEDED: _REPLACED},
-        _S.REJECTED: {_S.CLAIMED: "someone asks for it again, with other limits", _S.SUPERSEDED: _REPLACED},
-        _S.QUARANTINED: {_S.CLAIMED: "someone asks for it again, the cause removed", _S.SUPERSEDED: _REPLACED},
-        _S.PUBLISHED: {_S.SUPERSEDED: _REPLACED},
+        _S.FAILED: {
+            _S.CLAIMED: "its pause is over, or someone asks for it",
+            _S.DISCOVERED: _ASKED,
+            _S.REJECTED: _REFUSED,
+            _S.SUPERSEDED: _REPLACED,
+        },
+        _S.REJECTED: {
+            _S.CLAIMED: "someone asks for it again, with other limits",
+            _S.DISCOVERED: _ASKED,
+            _S.SUPERSEDED: _REPLACED,
+        },
+        _S.QUARANTINED: {
+            _S.CLAIMED: "someone asks for it again, the cause removed",
+            _S.DISCOVERED: _ASKED,
+            _S.REJECTED: _REFUSED,
+            _S.SUPERSEDED: _REPLACED,
+        },
+        _S.PUBLISHED: {
+            _S.SUPERSEDED: _REPLACED,
+            _S.DISCOVERED: "its files were lost or it is wanted from another model: it is made again",
+        },
         _S.SUPERSEDED: {},
     }
 )
@@ -64,6 +87,16 @@ HELD: Final = frozenset({_S.CLAIMED, _S.PROCESSING})
 
 CLAIMABLE: Final = frozenset(state for state, moves in MOVES.items() if _S.CLAIMED in moves)
 """States from which a worker may take a scene: discovered and failed ones by themselves, the others by hand."""
+
+
+BY_HAND: Final[Mapping[SceneState, frozenset[SceneState]]] = MappingProxyType(
+    {
+        _S.DISCOVERED: frozenset({_S.FAILED, _S.REJECTED, _S.QUARANTINED, _S.PUBLISHED}),
+        _S.REJECTED: frozenset({_S.DISCOVERED, _S.FAILED, _S.QUARANTINED}),
+        _S.SUPERSEDED: frozenset({_S.DISCOVERED, _S.FAILED, _S.REJECTED, _S.QUARANTINED}),
+    }
+)
+"""Of the moves above those that people make: to each state, from which ones. A worker's scene is never touched."""
 
 
 class IllegalMove(RuntimeError):

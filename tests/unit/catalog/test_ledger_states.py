@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import text
 
-from catalog.ledger import ClaimLost, Ledger, NotClaimable, SceneState
+from catalog.ledger import ClaimLost, Ledger, NotClaimable, NotMovable, SceneState
 from catalog.session import connect, migrate
-from catalog.states import HELD, MOVES, IllegalMove
+from catalog.states import BY_HAND, HELD, MOVES, IllegalMove
 from tests.unit.catalog.products import HOUR, discovery
 
 S = SceneState
@@ -49,7 +49,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def claim(self, data):
         scene = data.draw(st.sampled_from(sorted(self.states)))
-        if self.states[scene] in HELD:
+        if self.states[scene] in HELD or self.states[scene] is S.SUPERSEDED:
             with pytest.raises(NotClaimable):
                 self.ledger.claim(scene, actor="late", lease=HOUR)
             return
@@ -80,6 +80,22 @@ class LedgerMachine(RuleBasedStateMachine):
             state = self.ledger.fail(claim, error_class="E", message="m", transient=transient)
             assert (state is S.FAILED) == (transient and self.attempts[scene] < ATTEMPTS)
             self._ended(scene, state)
+
+    @precondition(lambda self: self.states)
+    @rule(data=st.data(), after=st.sampled_from(sorted(BY_HAND)), dry_run=st.booleans())
+    def intervene(self, data, after, dry_run):
+        """People move what no worker holds, where the table says so; a dry run tells the same and changes nothing."""
+        scene = data.draw(st.sampled_from(sorted(self.states)))
+        if self.states[scene] not in BY_HAND[after]:
+            with pytest.raises(NotMovable):
+                self.ledger.intervene(scene, after, actor="operator", why="w", dry_run=dry_run)
+            return
+        assert self.ledger.intervene(scene, after, actor="operator", why="w", dry_run=dry_run).id == scene
+        if dry_run:
+            return
+        self.states[scene] = after
+        if after is S.DISCOVERED:
+            self.attempts[scene] = 0
 
     @precondition(lambda self: self.holder)
     @rule(data=st.data())
