@@ -46,9 +46,7 @@ def write_cog(folder: Path, name: str, values: np.ndarray, bands: tuple[CogBand,
         writer.finish()
 
 
-def make_product(
-    folder: Path, width: int = 230, height: int = 250, block: int = 96, k: int = 6, hsi: bool = False
-) -> Made:
+def make_product(folder: Path, width: int = 130, height: int = 150, block: int = 48, k: int = 6, hsi=False) -> Made:
     """Write compact, basis and uncertainty (and the 172 bands) with a corner of nodata."""
     random = np.random.default_rng(5)
     components = np.linalg.qr(random.normal(size=(172, k)))[0].T
