@@ -1,7 +1,7 @@
 """What reading costs, in requests and bytes: a pixel's spectrum, three bands for a picture, one band.
 
 Three readers: this project's (`infra.compact`), GDAL as it comes, and GDAL with the options that the product guide
-names. GDAL is run in a process of its own for every figure, because some of its settings hold for a whole process.
+names. GDAL runs in processes of its own, because some of its settings hold for a whole process.
 """
 
 from __future__ import annotations
@@ -218,34 +218,41 @@ def _own(url: str, server: RangeServer | None) -> dict[str, Any]:
 
 
 def _gdal(path: Path, options: dict[str, str], reads: Sequence[Read]) -> dict[str, Any]:
-    """Count GDAL's requests, one process for each read."""
+    """Count GDAL's requests in a process of its own; every read finds a server of its own, so no cache helps it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=_gdal_reads, args=(theirs, options), daemon=True)
+    worker.start()
+    theirs.close()
     figures: dict[str, Any] = {}
-    for read in reads:
-        with RangeServer(path.parent) as server:
-            ours, theirs = multiprocessing.get_context("spawn").Pipe()
-            worker = multiprocessing.get_context("spawn").Process(
-                target=_gdal_reads, args=(theirs, f"/vsicurl/{server.url(path.name)}", options, read), daemon=True
-            )
-            worker.start()
-            theirs.close()
-            ours.recv()
-            opened = _totals(server)
-            ours.send("read")
-            spent = ours.recv()
-            worker.join()
-            figures.setdefault("open", _counted((0, 0), opened))
-            figures[read.name] = _counted(opened, _totals(server)) | {"ms": round(spent * 1000, 1)}
+    try:
+        for read in reads:
+            with RangeServer(path.parent) as server:
+                ours.send((f"/vsicurl/{server.url(path.name)}", read))
+                ours.recv()
+                opened = _totals(server)
+                ours.send("read")
+                spent = ours.recv()
+                figures.setdefault("open", _counted((0, 0), opened))
+                figures[read.name] = _counted(opened, _totals(server)) | {"ms": round(spent * 1000, 1)}
+        ours.send(None)
+    finally:
+        ours.close()
+        worker.join()
     return figures
 
 
-def _gdal_reads(connection: Connection, url: str, options: dict[str, str], read: Read) -> None:
-    """Open and read in a fresh process; the other side looks at the server in between."""
-    with rasterio.Env(**options), rasterio.open(url) as dataset:
-        connection.send("open")
-        connection.recv()
-        began = time.perf_counter()
-        dataset.read([band + 1 for band in read.bands], window=RasterWindow(*read.window))
-        connection.send(time.perf_counter() - began)
+def _gdal_reads(connection: Connection, options: dict[str, str]) -> None:
+    """Open files and read; the other side looks at the server in between."""
+    with rasterio.Env(**options):
+        while task := connection.recv():
+            url, read = task
+            with rasterio.open(url) as dataset:
+                connection.send("open")
+                connection.recv()
+                began = time.perf_counter()
+                dataset.read([band + 1 for band in read.bands], window=RasterWindow(*read.window))
+                connection.send(time.perf_counter() - began)
 
 
 def _totals(server: RangeServer) -> tuple[int, int]:
