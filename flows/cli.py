@@ -329,10 +329,13 @@ def serve(
     import uvicorn
 
     from catalog.api import create_app
+    from catalog.api.spectra import register_spectra
+    from flows.spectra import ProductReader
 
-    with _assemble() as assembly:
+    with _assemble() as assembly, ProductReader(assembly.store, assembly.settings.resolved_storage) as reader:
         api = assembly.settings.api
-        web = create_app(assembly.database, assembly.settings)
+        spectra = partial(register_spectra, reader=reader)
+        web = create_app(assembly.database, assembly.settings, routes=[spectra])
         uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info")
 
 

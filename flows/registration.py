@@ -17,7 +17,7 @@ from flows.grade import grade
 from flows.names import item_id
 from infra.preview import PreviewHeader
 from infra.verify import verify_bytes
-from model.bands import CHANNELS, SPECTRAL_GROUPS
+from model.bands import CHANNELS, SOURCE_BAND_NAMES, SPECTRAL_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from infra.verify import FileCheck
 
 _DIGITS: Final = 6
+_RESPONSE_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def register_files(assembly: Assembly, record: ProductRecord, keys: ProductKeys)
     graded = grade(quality, record.gates)
     thumbnail = record.made.preview.thumbnail()
     small = {
-        "basis": _json(_basis(assembly)),
+        "basis": _json(_basis(assembly, record.acquisition.key.platform)),
         "thumbnail": thumbnail,
         "preview": record.made.preview.page(_header(assembly, record, quality, graded)),
     }
@@ -121,16 +122,18 @@ def _quality(assembly: Assembly, made: Produced) -> dict[str, float]:
     return {name: round(float(value), _DIGITS) for name, value in numbers.items()}
 
 
-def _basis(assembly: Assembly) -> dict[str, Any]:
+def _basis(assembly: Assembly, platform: str) -> dict[str, Any]:
     """Return what expands `compact` and `uncertainty` to every channel, for readers without the model."""
     basis, model = assembly.model.basis(), assembly.model
     bands = np.zeros(len(CHANNELS), int)
     for number, group in enumerate(SPECTRAL_GROUPS, start=1):
         bands[group.channels] = number
+    responses = model.resimulate(np.eye(len(CHANNELS)), platform)
     one = np.array([round(1 / layer.scale) for layer in model.uncertainty_layers], np.int16)  # each layer decodes to 1
     return {
         "description": "reflectance = mean + coefficients . components; coefficients = stored x scale of the band; "
-        "1-sigma of a channel = band sigma_bands of the uncertainty file, stored x scale, times sigma_profile",
+        "1-sigma of a channel = band sigma_bands of the uncertainty file, stored x scale, times sigma_profile; "
+        "what the sensor would see of a spectrum = responses . reflectance, in the order of source_bands",
         "model": model.card.name,
         "version": model.card.version,
         "digest": model.card.digest,
@@ -141,6 +144,8 @@ def _basis(assembly: Assembly) -> dict[str, Any]:
         "fwhm_nm": [channel.fwhm_nm for channel in CHANNELS],
         "sigma_bands": bands.tolist(),
         "sigma_profile": [round(float(value), _DIGITS) for value in model.channel_sigma(one)],
+        "source_bands": list(SOURCE_BAND_NAMES),
+        "responses": [[round(float(value), _RESPONSE_DIGITS) for value in row] for row in responses],
     }
 
 

@@ -97,6 +97,7 @@ def create_app(
         middlewares=_middlewares(settings.api),
     )
     application: FastAPI = api.app
+    application.state.locate = client.locate  # for the other parts that name files
     application.add_api_route(
         _VERSIONS, client.get_version, methods=["GET"], name="Get Item Version", response_class=GeoJsonAnswer
     )

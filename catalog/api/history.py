@@ -50,7 +50,8 @@ def register_history(application: FastAPI, database: "Database", _settings: "Set
         if page is None:
             raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r} with versions")
         base = get_base_url(request)
-        features = [linked_item(version.body, base, version=version.number) for version in page.versions]
+        locate = application.state.locate
+        features = [linked_item(each.body, base, version=each.number, locate=locate) for each in page.versions]
         return GeoJsonAnswer(
             {
                 "type": "FeatureCollection",
