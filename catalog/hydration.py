@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-_SHARED: Final = ("bands", "classification:bitfields")
+SHARED: Final = ("bands", "classification:bitfields")
 """Fields of an asset that are kept apart; in a stored item each holds the digest of its list."""
 
 _DIGITS: Final = 32
@@ -38,7 +38,7 @@ def dehydrate(item: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[A
     assets = {}
     for key, asset in item["assets"].items():
         slim = dict(asset)
-        for name in _SHARED:
+        for name in SHARED:
             if name in asset:
                 digest = _digest(asset[name])
                 tables[digest], slim[name] = asset[name], digest
@@ -57,7 +57,7 @@ def hydrate(item: Mapping[str, Any], tables: Mapping[str, list[Any]]) -> dict[st
         The item as it was published.
     """
     assets = {
-        key: {name: tables[value] if name in _SHARED else value for name, value in asset.items()}
+        key: {name: tables[value] if name in SHARED else value for name, value in asset.items()}
         for key, asset in item["assets"].items()
     }
     return {**item, "assets": assets}
@@ -65,7 +65,7 @@ def hydrate(item: Mapping[str, Any], tables: Mapping[str, list[Any]]) -> dict[st
 
 def hydrated(session: Session, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Put the shared lists back into stored items, with one query for all."""
-    wanted = {asset[name] for item in items for asset in item["assets"].values() for name in _SHARED if name in asset}
+    wanted = {asset[name] for item in items for asset in item["assets"].values() for name in SHARED if name in asset}
     tables = band_tables(session, wanted)
     return [hydrate(item, tables) for item in items]
 

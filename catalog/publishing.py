@@ -13,7 +13,7 @@ from catalog.changes import ChangeKind, record_changes
 from catalog.collection import narrows, renew, widen, widen_extent
 from catalog.coverage import covered
 from catalog.dialects import Queue, line_up
-from catalog.hydration import hydrated
+from catalog.hydration import SHARED, hydrated
 from catalog.items import PREFIX
 from catalog.ledger import SceneState
 from catalog.states import check_move
@@ -155,6 +155,21 @@ def published_item(database: Database, collection: str, item_id: str) -> dict[st
     with database.read() as session:
         record = session.get(ItemRecord, (collection, item_id))
         return hydrated(session, [record.body])[0] if record else None
+
+
+def published_layers(database: Database, collection: str, item_id: str, asset: str) -> dict[str, Any] | None:
+    """Return the latest version of an item with the band list of one asset only, or None; cheaper than the whole."""
+    with database.read() as session:
+        record = session.get(ItemRecord, (collection, item_id))
+        if record is None:
+            return None
+        kept = {name: fields for name, fields in record.body["assets"].items() if name == asset}
+        bare = {
+            name: {field: value for field, value in fields.items() if field not in SHARED}
+            for name, fields in record.body["assets"].items()
+        }
+        (whole,) = hydrated(session, [{**record.body, "assets": kept}])
+        return {**whole, "assets": bare | whole["assets"]}
 
 
 def _register_model(session: Session, item: Mapping[str, Any], collection: Mapping[str, Any]) -> None:

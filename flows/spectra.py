@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from infra.storage import ObjectStore
 
 _BASIS_BYTES: Final = 4 << 20
+_THREADS: Final = 4
+"""That read files; whoever asks reads the largest one itself."""
 
 
 @dataclass
@@ -43,7 +46,8 @@ class _OpenProduct:
     """(12, 172) what each source band is of a spectrum; None in early products."""
     hrefs: Mapping[str, str]
     files: dict[str, BlockFile] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    """So that a file is opened once."""
     readers: int = 0
 
     def close(self) -> None:
@@ -66,6 +70,7 @@ class ProductReader:
         self._client = http_client()
         self._open: OrderedDict[str, _OpenProduct] = OrderedDict()
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="spectra-files")
 
     def read(self, item: Mapping[str, Any], pixels: Pixels) -> PixelSpectra:
         """Read pixels of a product (see `SpectraReader`)."""
@@ -77,6 +82,7 @@ class ProductReader:
 
     def close(self) -> None:
         """Close all files."""
+        self._pool.shutdown()
         with self._lock:
             while self._open:
                 self._open.popitem()[1].close()
@@ -134,26 +140,33 @@ class ProductReader:
         return locate(href, self._storage, self._client)
 
     def _file(self, product: _OpenProduct, asset: str) -> BlockFile:
-        with product.lock:
+        with product.locks[asset]:
             if asset not in product.files:
                 product.files[asset] = BlockFile(self._source(product.hrefs[asset]))
             return product.files[asset]
 
     def _read(self, product: _OpenProduct, item: Mapping[str, Any], pixels: Pixels) -> PixelSpectra:
-        basis = product.basis
+        """Read all files at once: each decodes blocks of its own."""
+        basis, columns, rows = product.basis, pixels.columns, pixels.rows
         channels = range(basis.channels)
-        uncertainty = self._file(product, "uncertainty")
-        columns, rows = pixels.columns, pixels.rows
+
+        def sigma() -> NDArray[np.float32]:
+            file = self._file(product, "uncertainty")
+            return basis.sigma(file.pixels(columns, rows), file.info.scales, channels)
+
+        flags = self._pool.submit(lambda: self._file(product, "qa").pixels(columns, rows)[0].astype(np.uint16))
+        uncertainty = self._pool.submit(sigma)
+        explanation = self._pool.submit(self._explanation, product, item, pixels)
+        residual = self._pool.submit(self._residual, product, pixels)
         reflectance = basis.reflectance(self._file(product, "compact").pixels(columns, rows), channels)
-        sigma = basis.sigma(uncertainty.pixels(columns, rows), uncertainty.info.scales, channels)
         seen = None if product.responses is None else (product.responses @ reflectance).astype(np.float32)
         return PixelSpectra(
             reflectance=reflectance,
-            sigma=sigma,
-            flags=self._file(product, "qa").pixels(columns, rows)[0].astype(np.uint16),
-            explanation=self._explanation(product, item, pixels),
+            sigma=uncertainty.result(),
+            flags=flags.result(),
+            explanation=explanation.result(),
             seen=seen,
-            residual=self._residual(product, pixels),
+            residual=residual.result(),
         )
 
     def _explanation(

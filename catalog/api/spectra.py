@@ -22,7 +22,7 @@ from catalog.api.answers import JsonAnswer
 from catalog.api.links import GEOJSON, link, page_links
 from catalog.api.parameters import read_query
 from catalog.places import Pixels, ProductGrid, TooLarge
-from catalog.publishing import published_item
+from catalog.publishing import published_layers
 from catalog.search.areas import area_of_geometry
 from catalog.search.collections import has_collection
 from catalog.search.errors import InvalidSearch
@@ -172,7 +172,7 @@ class _Spectra:
 
     def _item(self, collection_id: str, item_id: str) -> dict[str, Any]:
         printable = collection_id.isprintable() and item_id.isprintable()
-        item = published_item(self._database, collection_id, item_id) if printable else None
+        item = published_layers(self._database, collection_id, item_id, "explanation") if printable else None
         if item is None:
             raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r}")
         if "compact" not in item["assets"]:
