@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import orjson
 from sqlalchemy import Connection, Float, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 BUSY_SECONDS: Final = 30.0
 """How long a writer waits for another before it gives up with `DatabaseBusy`."""
 
+_JSON_BY_ORJSON: Final[dict[str, Any]] = {
+    "json_serializer": lambda document: orjson.dumps(document).decode(),
+    "json_deserializer": orjson.loads,
+}
 _CONNECT_SECONDS: Final = 10
 _PAUSE_SECONDS: Final = 0.02
 _STEPS: Final = 10_000
@@ -145,6 +150,7 @@ def make_engine(database_url: str, *, busy_seconds: float = BUSY_SECONDS) -> Eng
             pool_size=5,
             max_overflow=10,
             hide_parameters=True,
+            **_JSON_BY_ORJSON,
             connect_args={"connect_timeout": _CONNECT_SECONDS} if "connect_timeout" not in url.query else {},
         )
     except ImportError as error:
@@ -182,7 +188,9 @@ def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseUnavailable(f"the folder of {url.database} cannot be made: {error.strerror}") from error
-    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": busy_seconds})
+    engine = create_engine(
+        url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": busy_seconds}, **_JSON_BY_ORJSON
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -100,6 +100,11 @@ class Database:
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
 
+    def settle(self) -> None:
+        """Let the database look at its tables, so that it plans well; after very many rows were written at once."""
+        with self._translated(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("ANALYZE")
+
     def check(self) -> None:
         """Raise when the database does not answer; see `read`."""
         with self.read() as session:

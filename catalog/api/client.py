@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attr
+import orjson
 from fastapi import Request  # noqa: TC002 - FastAPI reads the annotation of `get_version`
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import NotFoundError
@@ -15,6 +17,7 @@ from catalog.api.links import (
     JSON,
     SCHEMA,
     SORTABLES,
+    item_links,
     link,
     linked_collection,
     linked_item,
@@ -24,7 +27,8 @@ from catalog.api.parameters import asked_in, named_fields, read_bbox, read_inter
 from catalog.publishing import published_item
 from catalog.search.areas import area_of_bbox
 from catalog.search.collections import CollectionQuery, collection, has_collection, search_collections
-from catalog.search.items import search_items
+from catalog.search.items import search_items, search_texts
+from catalog.search.texts import SharedLists
 from catalog.versions import item_version
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from stac_fastapi.types.stac import LandingPage
     from starlette.responses import Response
 
+    from catalog.search.items import Page, TextPage
     from catalog.session import Database
 
 _NAMES = {"filter_expr": "filter", "filter_lang": "filter-lang", "filter_crs": "filter-crs"}
@@ -49,6 +54,8 @@ class CatalogClient(BaseCoreClient):
     """How long one search may take."""
     locate: Callable[[str], str] | None = attr.ib(kw_only=True, default=None)
     """Gives the address under which clients read a stored file; None: the stored one."""
+    lists: SharedLists = attr.ib(factory=SharedLists)
+    """Lists of bands that were read before."""
 
     def landing_page(self, **kwargs: Any) -> LandingPage:
         """Return the landing page, which also leads to the sortables."""
@@ -124,18 +131,25 @@ class CatalogClient(BaseCoreClient):
             raise NotFoundError(f"there is no collection {collection_id!r}")
 
     def _answer(self, asked: Mapping[str, Any], request: Request, body: dict[str, Any] | None) -> Response:
-        page = search_items(self.database, read_query(asked), seconds=self.seconds)
-        base = get_base_url(request)
-        features = [linked_item(item, base, locate=self.locate) for item in page.items]
+        query, base = read_query(asked), get_base_url(request)
+        page: TextPage | Page | None = None
+        if self.locate is None:
+            linked = partial(item_links, base=base)
+            page = search_texts(self.database, query, self.lists, linked, seconds=self.seconds)
+        if page is None:
+            page = search_items(self.database, query, seconds=self.seconds)
         answer: dict[str, Any] = {
             "type": "FeatureCollection",
-            "features": features,
+            "features": [self._feature(item, base) for item in page.items],
             "links": page_links(request, page.next.token() if page.next else None, body),
-            "numberReturned": len(features),
+            "numberReturned": len(page.items),
         }
         if page.matched is not None:
             answer["numberMatched"] = page.matched
         return GeoJsonAnswer(answer)
+
+    def _feature(self, item: str | Mapping[str, Any], base: str) -> Any:
+        return orjson.Fragment(item) if isinstance(item, str) else linked_item(item, base, locate=self.locate)
 
 
 def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,13 +43,14 @@ def linked_item(
     """
     answer = dict(item)
     if "links" in item and "collection" in item and "id" in item:
-        answer["links"] = _item_links(item, base, version)
+        answer["links"] = item_links(item, base, version)
     if locate is not None and "assets" in item:
         answer["assets"] = {key: _located(asset, locate) for key, asset in item["assets"].items()}
     return answer
 
 
-def _item_links(item: Mapping[str, Any], base: str, version: int | None) -> list[dict[str, Any]]:
+def item_links(item: Mapping[str, Any], base: str, version: int | None = None) -> list[dict[str, Any]]:
+    """Return an item's links, absolute; see `linked_item`."""
     collection = f"{base}collections/{item['collection']}"
     latest = f"{collection}/items/{item['id']}"
     return [
@@ -57,8 +58,12 @@ def _item_links(item: Mapping[str, Any], base: str, version: int | None) -> list
         link("root", base, JSON),
         link("parent", collection, JSON),
         link("collection", collection, JSON),
-        *({**stored, "href": urljoin(latest, stored["href"])} for stored in item["links"]),
+        *({**stored, "href": _absolute(stored["href"], latest)} for stored in item["links"]),
     ]
+
+
+def _absolute(href: str, base: str) -> str:
+    return href if href.startswith(("https://", "http://")) else urljoin(base, href)
 
 
 def _located(asset: Mapping[str, Any], locate: Callable[[str], str]) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import orjson
 import shapely
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Text,
     and_,
     any_,
     bindparam,
+    cast,
     column,
     func,
     literal,
@@ -41,10 +44,11 @@ from catalog.search.predicates import (
     is_exact,
     wanted_areas,
 )
+from catalog.search.texts import SharedLists, StoredItem, answered, left_out
 from catalog.tables import ItemRecord, item_search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from shapely.geometry.base import BaseGeometry
@@ -55,7 +59,7 @@ if TYPE_CHECKING:
 
 MAX_LIMIT: Final = 1000
 MAX_IDS: Final = 1000
-COUNTED: Final = 10_000
+COUNTED: Final = 2_000
 """How many matches are counted; of more only the page is told."""
 
 _FEW: Final = 3_000
@@ -111,12 +115,80 @@ def search_items(database: Database, query: Query, *, seconds: float | None = No
         InvalidSearch: the limit or the number of ids is out of bounds.
         SearchTooSlow: it took longer than it may.
     """
+    _check(query)
+    with database.read(seconds=seconds) as session:
+        found = _Search(session, query, seconds).found()
+        kept = [query.fields.of(orjson.loads(item.text)) for item in _stored(session, found.numbers)]
+        items = hydrated(session, kept) if any("assets" in item for item in kept) else kept
+        return Page(items, found.next, found.matched)
+
+
+def search_texts(
+    database: Database,
+    query: Query,
+    lists: SharedLists,
+    linked: Callable[[dict[str, Any]], list[dict[str, Any]]],
+    *,
+    seconds: float | None = None,
+) -> TextPage | None:
+    """Search as `search_items` does, for an answer over HTTP.
+
+    Args:
+        database: Where.
+        query: What for.
+        lists: Shared lists that are remembered.
+        linked: Makes the links of an item with ``collection``, ``id`` and its stored ``links``.
+        seconds: How long it may take.
+
+    Returns:
+        A page of items as JSON; None where the query asks for fields that only `search_items` can pick.
+    """
+    without = left_out(query.fields)
+    if without is None:
+        return None
+    _check(query)
+    with database.read(seconds=seconds) as session:
+        found = _Search(session, query, seconds).found()
+        texts = answered(session, _stored(session, found.numbers), without, lists, linked)
+        return TextPage(texts, found.next, found.matched)
+
+
+def _check(query: Query) -> None:
     if not 1 <= query.limit <= MAX_LIMIT:
         raise InvalidSearch("limit", f"is {query.limit}; expected 1 to {MAX_LIMIT}")
     if query.ids and len(query.ids) > MAX_IDS:
         raise InvalidSearch("ids", f"has {len(query.ids)} ids; at most {MAX_IDS} are accepted")
-    with database.read(seconds=seconds) as session:
-        return _Search(session, query, seconds).page()
+
+
+def _stored(session: Session, numbers: Sequence[int]) -> list[StoredItem]:
+    """Read what items say now; one that was removed since the search began is left out."""
+    rows = item_search.c
+    query = (
+        select(rows.number, rows.collection, rows.id, cast(ItemRecord.body, Text))
+        .join(ItemRecord, and_(ItemRecord.collection == rows.collection, ItemRecord.id == rows.id))
+        .where(rows.number.in_(numbers))
+    )
+    found = {number: StoredItem(*item) for number, *item in session.execute(query)}
+    return [found[number] for number in numbers if number in found]
+
+
+@dataclass(frozen=True)
+class TextPage:
+    """One page of results for an answer over HTTP."""
+
+    items: list[str]
+    """Each as JSON, with links."""
+    next: Place | None
+    matched: int | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Which rows of `item_search` a page has."""
+
+    numbers: list[int]
+    next: Place | None
+    matched: int | None
 
 
 class _Search:
@@ -130,7 +202,8 @@ class _Search:
         self._predicate = _predicate(query)
         self._near = self._numbers_nearby()
 
-    def page(self) -> Page:
+    def found(self) -> _Found:
+        """Find the page's rows."""
         query, found = self._query, []
         for row in self._rows():
             found.append(row)
@@ -141,7 +214,7 @@ class _Search:
         last = None
         if more:
             last = Place(self._seen(), tuple(rows[-1][1 : 1 + len(query.order.keys)]), matched)
-        return Page(self._bodies([row.number for row in rows]), last, matched)
+        return _Found([row.number for row in rows], last, matched)
 
     def _rows(self) -> Iterator[Row[Any]]:
         """Give every match in its order: first those that have what they are sorted by, then those that lack it."""
@@ -243,18 +316,6 @@ class _Search:
             return rows.number.in_(select(each.c.value))
         found: ColumnElement[bool] = rows.number == any_(bindparam(None, numbers, type_=ARRAY(BigInteger)))
         return found
-
-    def _bodies(self, numbers: list[int]) -> list[dict[str, Any]]:
-        """Read what items say now; one that was removed since the search began is left out."""
-        rows = item_search.c
-        query = (
-            select(rows.number, ItemRecord.body)
-            .join(ItemRecord, and_(ItemRecord.collection == rows.collection, ItemRecord.id == rows.id))
-            .where(rows.number.in_(numbers))
-        )
-        bodies: dict[int, dict[str, Any]] = dict(self._session.execute(query).tuples().all())
-        kept = [self._query.fields.of(bodies[number]) for number in numbers if number in bodies]
-        return hydrated(self._session, kept) if any("assets" in item for item in kept) else kept
 
 
 def _predicate(query: Query) -> Predicate:

@@ -325,10 +325,10 @@ def test_health_follows_the_database(http, catalog):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_defects_are_answered_without_their_inside(catalog, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise ZeroDivisionError("the inside")
 
-    monkeypatch.setattr("catalog.api.client.search_items", broken)
+    monkeypatch.setattr("catalog.api.client.search_texts", broken)
     with running(create_app(*catalog)) as url:
         answer = httpx.get(f"{url}/search")
     assert answer.status_code == 500

@@ -330,7 +330,7 @@ def test_searches_that_were_ended_are_told_what_to_do(catalog, monkeypatch, erro
     def slow(*_, **__):
         raise error
 
-    monkeypatch.setattr("catalog.api.client.search_items", slow)
+    monkeypatch.setattr("catalog.api.client.search_texts", slow)
     with running(create_app(*catalog)) as url:
         answer = httpx.get(f"{url}/search")
     assert (answer.status_code, answer.json()["code"]) == (503, "TooSlow")
@@ -346,7 +346,7 @@ def test_a_search_stops_between_its_batches_when_its_time_is_over(catalog):
         search = _Search(session, Query(area=line, limit=1), seconds=-1.0)
         search._near = None
         with pytest.raises(SearchTooSlow):
-            search.page()
+            search.found()
 
 
 def test_answers_carry_security_headers(http):
