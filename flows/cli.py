@@ -444,6 +444,40 @@ def bench_reading(
         json_out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
+@bench_app.command("catalog")
+def bench_catalog(
+    items: Annotated[int, typer.Option(min=100, help="Items in the catalog.")] = 10_000,
+    db: Annotated[str, typer.Option(help="SQLAlchemy URL of an empty database, or one an earlier run filled.")] = "",
+    json_out: JsonOut = None,
+) -> None:
+    """Measure the catalog over HTTP: a fixed mix of searches at one client and at 16, and bulk registration.
+
+    Without --db an SQLite file in a temporary folder is filled and removed again.
+    """
+    from tempfile import TemporaryDirectory
+
+    from catalog.bench import bench_catalog as measure
+    from catalog.session import DatabaseError
+
+    with TemporaryDirectory() as folder:
+        try:
+            figures = measure(items, db or f"sqlite:///{folder}/catalog.sqlite", progress=err.print)
+        except (DatabaseError, ValueError) as error:
+            raise _fail(error) from error
+    if json_out:
+        json_out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    kinds = figures.pop("kinds")
+    _figures(figures, None)
+    table = Table("search", "p50 ms", "p95 ms", "items a page", "kB a page", "selectivity")
+    for kind, row in kinds.items():
+        share = "not counted" if row["selectivity"] is None else f"{row['selectivity']:.2%}"
+        table.add_row(
+            kind, f"{row['p50_ms']:.1f}", f"{row['p95_ms']:.1f}", f"{row['items_per_page']:.0f}",
+            f"{row['bytes_per_page'] / 1000:.0f}", share,
+        )  # fmt: skip
+    out.print(table)
+
+
 @bench_app.command("model")
 def bench_model(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
