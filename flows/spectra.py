@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import threading
 from collections import OrderedDict, defaultdict
@@ -50,10 +51,6 @@ class _OpenProduct:
     """So that a file is opened once."""
     readers: int = 0
 
-    def close(self) -> None:
-        for file in self.files.values():
-            file.close()
-
 
 class ProductReader:
     """The catalog's `SpectraReader` over a store. Close it."""
@@ -69,7 +66,8 @@ class ProductReader:
         self._store, self._storage, self._held = store, storage, held
         self._client = http_client()
         self._open: OrderedDict[str, _OpenProduct] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
+        self._context = contextvars.copy_context()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="spectra-files")
 
     def read(self, item: Mapping[str, Any], pixels: Pixels) -> PixelSpectra:
@@ -85,7 +83,7 @@ class ProductReader:
         self._pool.shutdown()
         with self._lock:
             while self._open:
-                self._open.popitem()[1].close()
+                self._close(self._open.popitem()[1])
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -114,7 +112,7 @@ class ProductReader:
                 product.readers -= 1
                 idle = [href for href, each in self._open.items() if not each.readers]
                 for href in idle[: max(0, len(self._open) - self._held)]:
-                    self._open.pop(href).close()
+                    self._close(self._open.pop(href))
 
     def _enter(self, hrefs: Mapping[str, str], made: _OpenProduct) -> _OpenProduct:
         with self._lock:
@@ -142,8 +140,21 @@ class ProductReader:
     def _file(self, product: _OpenProduct, asset: str) -> BlockFile:
         with product.locks[asset]:
             if asset not in product.files:
-                product.files[asset] = BlockFile(self._source(product.hrefs[asset]))
+                product.files[asset] = self._opened(self._source(product.hrefs[asset]))
             return product.files[asset]
+
+    def _opened(self, source: ByteSource) -> BlockFile:
+        """Open a file so that any thread can close it.
+
+        rasterio notes in variables of the opening thread's context what a file that Python reads (one on S3, say) is
+        closed by, under one name for all of them. Copies of one context share these notes; one is opened at a time.
+        """
+        with self._opening:
+            return self._context.copy().run(BlockFile, source)
+
+    def _close(self, product: _OpenProduct) -> None:
+        for file in product.files.values():
+            self._context.copy().run(file.close)
 
     def _read(self, product: _OpenProduct, item: Mapping[str, Any], pixels: Pixels) -> PixelSpectra:
         """Read all files at once: each decodes blocks of its own."""

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -339,8 +340,15 @@ def test_a_product_on_s3_gives_the_same(job, item, seaweed):
         store.put(name, Path(path_of(item, key)).read_bytes(), content_type=asset["type"])
         assets[key] = {**asset, "href": store.href(name)}
     pixels = Pixels(np.array([0, 60, 119]), np.array([0, 60, 7]))
-    with ProductReader(job.store, job.settings.resolved_storage) as local, ProductReader(store, settings) as remote:
-        here, there = local.read(item, pixels), remote.read({**item, "assets": assets}, pixels)
+    copy = {**item, "assets": assets}
+    with (
+        ProductReader(job.store, job.settings.resolved_storage) as local,
+        ProductReader(store, settings) as remote,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        here = local.read(item, pixels)
+        there, *others = pool.map(lambda _: remote.read(copy, pixels), range(6))
     for name in ("reflectance", "sigma", "flags", "seen", "residual"):
-        np.testing.assert_array_equal(getattr(there, name), getattr(here, name))
+        for read in (there, *others):
+            np.testing.assert_array_equal(getattr(read, name), getattr(here, name))
     assert there.explanation.keys() == here.explanation.keys()
