@@ -48,7 +48,11 @@ _HELD_BYTES: Final = 24 << 20
 _PART_BYTES: Final = 32 << 20
 """Decoded pixels that one step of a large read holds."""
 
-_OPTIONS: Final[dict[str, Any]] = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+_OPTIONS: Final[dict[str, Any]] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_CACHEMAX": 128 << 20,  # bytes of decoded blocks; the default is a share of the machine
+}
 
 
 class Window(NamedTuple):
