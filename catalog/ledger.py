@@ -29,6 +29,7 @@ from catalog.tables import ItemVersionRecord, SceneRecord, TransitionRecord, Wat
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from catalog.session import Database
@@ -250,6 +251,12 @@ class Ledger:
             query = select(SceneRecord.product_revision).distinct()
             return {revision for revision in session.scalars(query) if revision}
 
+    def expired(self) -> list[int]:
+        """Return scenes that a worker holds whose lease has ended; nothing is changed."""
+        with self._database.read() as session:
+            query = select(SceneRecord.id).where(SceneRecord.state.in_(HELD), SceneRecord.lease_until < database_now())
+            return list(session.scalars(query.order_by(SceneRecord.id)))
+
     def release_expired(self, *, actor: str) -> list[int]:
         """Return scenes whose lease ended to *discovered*, or quarantine them after too many tries."""
         query = select(SceneRecord).where(SceneRecord.state.in_(HELD), SceneRecord.lease_until < database_now())
@@ -275,12 +282,23 @@ class Ledger:
     def due(self, limit: int = 100) -> list[SceneRow]:
         """List scenes to work on now, oldest first; expired leases are returned to *discovered* before."""
         self.release_expired(actor="ledger")
-        ready = or_(
-            SceneRecord.state == SceneState.DISCOVERED,
-            and_(SceneRecord.state == SceneState.FAILED, SceneRecord.next_attempt <= database_now()),
-        )
         with self._database.read() as session:
-            query = select(SceneRecord).where(ready).order_by(SceneRecord.sensed, SceneRecord.id).limit(limit)
+            query = select(SceneRecord).where(_ready()).order_by(SceneRecord.sensed, SceneRecord.id).limit(limit)
+            return [_row(record) for record in session.scalars(query)]
+
+    def due_ids(self) -> list[int]:
+        """List the numbers of all scenes to work on now, as `due` does."""
+        self.release_expired(actor="ledger")
+        with self._database.read() as session:
+            query = select(SceneRecord.id).where(_ready()).order_by(SceneRecord.sensed, SceneRecord.id)
+            return list(session.scalars(query))
+
+    def waiting(self, limit: int = 100) -> list[SceneRow]:
+        """List scenes that wait, are in work or are in quarantine, those first that were discovered first."""
+        states = [SceneState.DISCOVERED, SceneState.FAILED, SceneState.QUARANTINED, *sorted(HELD)]
+        with self._database.read() as session:
+            query = select(SceneRecord).where(SceneRecord.state.in_(states))
+            query = query.order_by(SceneRecord.discovered_at, SceneRecord.id).limit(limit)
             return [_row(record) for record in session.scalars(query)]
 
     def scene(self, scene_id: int) -> SceneRow:
@@ -381,6 +399,13 @@ class Ledger:
         session.add(
             TransitionRecord(scene_id=record.id, at=datetime.now(UTC), before=before, after=after, actor=actor, why=why)
         )
+
+
+def _ready() -> ColumnElement[bool]:
+    return or_(
+        SceneRecord.state == SceneState.DISCOVERED,
+        and_(SceneRecord.state == SceneState.FAILED, SceneRecord.next_attempt <= database_now()),
+    )
 
 
 def _put(session: Session, record: SceneRecord, after: SceneState, why: str) -> None:

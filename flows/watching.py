@@ -98,7 +98,7 @@ def _watch_one(
             if told not in report.unreadable:  # it may lie in several regions
                 report.unreadable.append(told)
             continue
-        batch.append(_discovery(found, region))
+        batch.append(discovery_of(found, region))
         # Where a source publishes no time of publication, the product's generation time stands for it.
         newest = max(filter(None, (newest, found.published or found.revision.generated)), default=None)
         if len(batch) >= DISCOVERY_BATCH:
@@ -119,7 +119,8 @@ def _record(assembly: Assembly, batch: list[Discovery], report: WatchReport, *, 
     report.count(assembly.ledger.discover(batch, actor=actor))
 
 
-def _discovery(found: Acquisition, region: Region) -> Discovery:
+def discovery_of(found: Acquisition, region: Region) -> Discovery:
+    """Tell the ledger's side what a source offers over a region."""
     return Discovery(
         acquisition=found.key.id,
         region=region.id,
