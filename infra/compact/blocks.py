@@ -6,10 +6,12 @@ decodes as always; it only finds the bytes already there when it asks for one ti
 
 from __future__ import annotations
 
+import contextvars
 import io
 import logging
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -23,6 +25,7 @@ from infra.compact.errors import OutsideProduct, ProductMissing, ProductUnreadab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -106,10 +109,22 @@ class BlockFile:
             ReadingError: it is missing, refused, unreachable or no GeoTIFF.
         """
         self._source, self._lock = source, threading.Lock()
+        # rasterio notes in context variables which Python objects an open file reads from. When their context dies (with
+        # the thread that opened the file, say), GDAL reads from what is gone and the process ends. With a context of its
+        # own the file is any thread's, and the finalizer closes a forgotten one before its context goes.
+        self._context = contextvars.Context()
         local = source.local_path()
         self._held = None if local else _HeldBytes(source)
         if local and not local.is_file():
             raise ProductMissing(f"there is no file {local}")
+        self._context.run(self._open, local)
+        try:
+            self._context.run(self._settle)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, local: Path | None) -> None:
         try:
             with rasterio.Env(**_OPTIONS):
                 if self._held is None:
@@ -120,13 +135,12 @@ class BlockFile:
                     )
         except RasterioError as error:
             raise self._failure("cannot be opened", error) from error
-        try:
-            self.info = self._describe()
-            if self._held:
-                self._held.extend_head(self._head_bytes())
-        except BaseException:
-            self.close()
-            raise
+        self._finalizer = weakref.finalize(self, self._context.run, self._dataset.close)
+
+    def _settle(self) -> None:
+        self.info = self._describe()
+        if self._held:
+            self._held.extend_head(self._head_bytes())
 
     def pixels(self, columns: ArrayLike, rows: ArrayLike, bands: Sequence[int] | None = None) -> NDArray[Any]:
         """Read single pixels, each block once.
@@ -213,7 +227,7 @@ class BlockFile:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._dataset.close()
+            self._finalizer()
 
     def __enter__(self) -> Self:
         return self
@@ -222,8 +236,14 @@ class BlockFile:
         self.close()
 
     def _read(self, window: Window, bands: Sequence[int]) -> NDArray[Any]:
+        """Read what one piece needs; one thread at a time."""
+        with self._lock:
+            values: NDArray[Any] = self._context.run(self._decode, window, bands)
+        return values
+
+    def _decode(self, window: Window, bands: Sequence[int]) -> NDArray[Any]:
         """Fetch what a window needs in one go, then decode it."""
-        with self._lock, rasterio.Env(**_OPTIONS):
+        with rasterio.Env(**_OPTIONS):
             try:
                 if self._held:
                     self._held.fetch(self._stretches(window, bands))

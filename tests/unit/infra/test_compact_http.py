@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -144,6 +147,9 @@ class Script(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), ScriptedAnswer)
         self.content, self.answers, self.number = content, answers, 0
 
+    def handle_error(self, *_):
+        """A client may hang up in the middle: some of the answers are wrong on purpose."""
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_address[1]}/compact.tif"
@@ -257,3 +263,58 @@ def test_the_local_and_the_remote_reader_agree(made, server, client):
         np.testing.assert_array_equal(
             near.read(Window(5, 7, 250, 99), [0, 171]), far.read(Window(5, 7, 250, 99), [0, 171])
         )
+
+
+def in_a_thread(work, *arguments):
+    """Run in a thread that ends at once, and with it everything that rasterio noted there."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def test_a_remote_file_is_any_threads(made, server):
+    products = [in_a_thread(CompactProduct.open, server.url("compact.tif")) for _ in range(3)]
+    for product in products:
+        np.testing.assert_allclose(in_a_thread(product.spectrum, 200, 210), made.reflectance[:, 200, 210], atol=1e-6)
+        np.testing.assert_allclose(in_a_thread(product.sigma, 200, 210), made.sigma[:, 200, 210], rtol=1e-5)
+    for product in reversed(products):
+        in_a_thread(product.close)
+
+
+def test_many_remote_files_at_once_do_not_mix(made, server):
+    def work(number):
+        row, column = 31 + 7 * number, 290 - 9 * number
+        with CompactProduct.open(server.url("compact.tif")) as product:
+            product.sigma(row, column)
+            return np.abs(product.spectrum(row, column) - made.reflectance[:, row, column]).max()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert max(pool.map(work, range(24))) < 1e-6
+
+
+FORGETFUL = """
+import gc, sys, threading
+from infra.compact import BlockFile
+from infra.compact.sources import HttpSource, http_client
+
+client = http_client()
+def forget():
+    BlockFile(HttpSource(sys.argv[1], client)).pixels([3], [3])
+forget()
+thread = threading.Thread(target=forget)
+thread.start()
+thread.join()
+kept = BlockFile(HttpSource(sys.argv[1], client))
+kept.itself = kept
+del kept
+gc.collect()
+left_open = BlockFile(HttpSource(sys.argv[1], client))
+print("done")
+"""
+
+
+def test_a_forgotten_remote_file_ends_no_process(server):
+    """GDAL would call Python objects that are gone, a segmentation fault: it is tried in a process of its own."""
+    command = [sys.executable, "-c", FORGETFUL, server.url("compact.tif")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "done"), ran.stderr
+    assert "ERROR" not in ran.stderr
