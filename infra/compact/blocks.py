@@ -109,9 +109,9 @@ class BlockFile:
             ReadingError: it is missing, refused, unreachable or no GeoTIFF.
         """
         self._source, self._lock = source, threading.Lock()
-        # rasterio notes in context variables which Python objects an open file reads from. When their context dies (with
-        # the thread that opened the file, say), GDAL reads from what is gone and the process ends. With a context of its
-        # own the file is any thread's, and the finalizer closes a forgotten one before its context goes.
+        # rasterio notes in context variables which Python objects an open file reads from. When their context dies,
+        # with the thread that opened the file, say, GDAL reads from what is gone and the process ends. With a context
+        # of its own the file is any thread's, and the finalizer closes a forgotten one before its context goes.
         self._context = contextvars.Context()
         local = source.local_path()
         self._held = None if local else _HeldBytes(source)
