@@ -69,14 +69,14 @@ class Answered:
 
 
 def bench_catalog(
-    items: int, database_url: str, *, load_seconds: float = _LOAD_SECONDS, progress: Callable[[str], object]
+    items: int, database_url: str, *, load_seconds: float | None = None, progress: Callable[[str], object]
 ) -> dict[str, Any]:
     """Fill a database and measure searches.
 
     Args:
         items: How many items; a database that has exactly so many is taken as it is.
         database_url: SQLAlchemy URL of an empty database, or of one that an earlier run filled.
-        load_seconds: How long the 16 clients ask.
+        load_seconds: How long the 16 clients ask; None: ten seconds.
         progress: Is told what happens.
 
     Returns:
@@ -87,6 +87,7 @@ def bench_catalog(
     Raises:
         ValueError: the database has other items.
     """
+    load_seconds = _LOAD_SECONDS if load_seconds is None else load_seconds
     migrate(database_url)
     database = connect(database_url)
     try:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import attr
 import orjson
-from fastapi import Request  # noqa: TC002 - FastAPI reads the annotation of `get_version`
+from fastapi import Request  # noqa: TC002 - FastAPI reads the annotations of `get_version`
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import NotFoundError
 from stac_fastapi.types.requests import get_base_url
+from starlette.responses import Response  # noqa: TC002 - as above
 
 from catalog.api.answers import GeoJsonAnswer, JsonAnswer
 from catalog.api.links import (
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from stac_fastapi.types.search import BaseSearchPostRequest
     from stac_fastapi.types.stac import LandingPage
-    from starlette.responses import Response
 
     from catalog.search.items import Page, TextPage
     from catalog.session import Database

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from catalog.facts import Kind
 from catalog.search.cql2 import read_filter
 from catalog.search.errors import InvalidSearch
+from catalog.search.queryables import kind_of
 
 if TYPE_CHECKING:
     from catalog.search.predicates import Predicate
@@ -30,9 +32,19 @@ def read_comparisons(given: Any) -> Predicate:
 
 def _part(name: str, operator: str, value: Any) -> dict[str, Any]:
     if operator in _OPERATORS:
-        return {"op": _OPERATORS[operator], "args": [{"property": name}, value]}
+        return {"op": _OPERATORS[operator], "args": [{"property": name}, _value(name, value)]}
     if operator in _PATTERNS and isinstance(value, str):
         pattern = _PATTERNS[operator].format(_SPECIAL.sub(r"\\\1", value))
         return {"op": "like", "args": [{"property": name}, pattern]}
     known = ", ".join((*_OPERATORS, *_PATTERNS))
     raise InvalidSearch("query", f"operator {operator[:40]!r} of {name[:80]!r} is unknown; expected one of {known}")
+
+
+def _value(name: str, value: Any) -> Any:
+    """Take the text of a number for the number where one is compared, as this extension's servers do."""
+    if isinstance(value, str) and kind_of(name, "query") is Kind.NUMBER:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

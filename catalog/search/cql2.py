@@ -162,6 +162,8 @@ class _Reader:
             return self._relation(name, left, right) if name in times.RELATIONS else self._comparison(name, left, right)
         match name:
             case "between":
+                if len(arguments) == 2 and isinstance(arguments[1], list):  # as drafts of CQL2 had it; clients send it
+                    arguments = [arguments[0], *arguments[1]]
                 return self._between(*self._exactly(name, arguments, 3))
             case "in":
                 return self._in(*self._exactly(name, arguments, 2))

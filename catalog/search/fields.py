@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_FIELDS: Final = 200
-_DEFAULT: Final = ("type", "stac_version", "id", "collection", "geometry", "bbox", "links", "properties.datetime")
-"""What an answer has in any case when a client names what it wants; what it leaves out of these is left out."""
+_DEFAULT: Final = (("type",), ("stac_version",), ("id",), ("collection",))
+"""What an answer also has when a client names what it wants, unless it does not want that."""
 _ANY: Final = "*"
 _DEEPEST: Final = 8
 
@@ -43,7 +43,9 @@ def read_fields(include: Iterable[str], exclude: Iterable[str]) -> Fields:
     wanted, unwanted = (tuple(_path(name) for name in names if name.strip()) for names in (include, exclude))
     if len(wanted) + len(unwanted) > MAX_FIELDS:
         raise InvalidSearch("fields", f"names {len(wanted) + len(unwanted)} fields; at most {MAX_FIELDS} are accepted")
-    return Fields((*wanted, *(tuple(name.split(".")) for name in _DEFAULT)) if wanted else (), unwanted)
+    # What is named twice is wanted; and of a part that is not wanted, the inner parts that are.
+    left = tuple(path for path in unwanted if not any(each[: len(path)] == path for each in wanted))
+    return Fields((*wanted, *_DEFAULT) if wanted else (), left)
 
 
 def _path(name: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from sqlalchemy import and_, false, literal, or_, tuple_
 
 from catalog.facts import Kind
 from catalog.search.errors import InvalidSearch
-from catalog.search.queryables import column_of, is_always_there, kind_of
+from catalog.search.queryables import can_sort_by, column_of, is_always_there, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +111,8 @@ def order_by(keys: Sequence[Key] = ()) -> Order:
     for key in keys or (Key("datetime", descending=True),):
         kind_of(key.name, "sortby")
         name = key.name.removeprefix("properties.")
+        if not can_sort_by(name):
+            raise InvalidSearch("sortby", f"no item has {name!r}; see /sortables")
         chosen.setdefault(name, Key(name, key.descending))
     last = list(chosen.values())[-1].descending
     ties = [Key(name, last) for name in ("collection", "id") if name not in chosen]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import String, cast, null
+
 from catalog.facts import FACTS, Kind
 from catalog.search.errors import InvalidSearch
 from catalog.tables import item_search
@@ -14,7 +16,12 @@ if TYPE_CHECKING:
 GEOMETRY: Final = "geometry"
 _PREFIX: Final = "properties."
 
-_KINDS: Final[dict[str, Kind]] = {"id": Kind.TEXT, "collection": Kind.TEXT, **{f.name: f.kind for f in FACTS}}
+_LACKING: Final = {"mission": Kind.TEXT}
+"""Common metadata that clients ask for everywhere and none of our items has: unknown, and not refused."""
+
+_KINDS: Final[dict[str, Kind]] = {
+    "id": Kind.TEXT, "collection": Kind.TEXT, **{fact.name: fact.kind for fact in FACTS}, **_LACKING,
+}  # fmt: skip
 _COLUMNS: Final = {"id": "id", "collection": "collection", **{fact.name: fact.column for fact in FACTS}}
 _TYPES: Final[dict[Kind, dict[str, Any]]] = {
     Kind.TEXT: {"type": "string"},
@@ -44,7 +51,13 @@ def kind_of(name: str, parameter: str) -> Kind:
 
 def column_of(name: str) -> ColumnElement[Any]:
     """Return the column of a property for which `kind_of` has answered."""
-    return item_search.c[_COLUMNS[name.removeprefix(_PREFIX)]]
+    name = name.removeprefix(_PREFIX)
+    return cast(null(), String) if name in _LACKING else item_search.c[_COLUMNS[name]]
+
+
+def can_sort_by(name: str) -> bool:
+    """Say whether searches can be sorted by a property for which `kind_of` has answered."""
+    return name.removeprefix(_PREFIX) not in _LACKING
 
 
 def is_always_there(name: str) -> bool:

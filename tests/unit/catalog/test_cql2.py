@@ -291,6 +291,7 @@ def three_days(both):
         ("properties.datetime > DATE('2024-01-02')", [2]),
         ("\"eo:cloud_cover\" = 12.5 AND explains2a:grade = 'B'", [0, 1, 2]),
         ("S_INTERSECTS(geometry, POINT(-8.9 54.05))", [0, 1, 2]), ("S_INTERSECTS(geometry, BBOX(170,0,-170,10))", []),
+        ("mission = 'x' OR NOT mission LIKE 'x%'", []), ("mission IS NULL", [0, 1, 2]),
         ("geometry IS NULL", []), ("NOT geometry IS NULL", [0, 1, 2]),
     ],
 )  # fmt: skip
@@ -306,12 +307,17 @@ def test_times_are_understood_as_documented(three_days, where, days):
         ({"id": {"startsWith": "day-1"}}, "id = 'day-1'"), ({"id": {"endsWith": "%"}}, "false"),
         ({"id": {"contains": "y-"}}, "true"), ({"id": {"in": ["day-0", "x"]}}, "id = 'day-0'"),
         ({"datetime": {"gt": "2024-01-02T12:00:00Z"}}, "id = 'day-2'"), ({"version": {"neq": "1"}}, "false"),
-        ({"deprecated": {"eq": False}}, "true"), ({}, "true"),
+        ({"deprecated": {"eq": False}}, "true"), ({}, "true"), ({"eo:cloud_cover": {"eq": "12.5"}}, "true"),
     ],
 )  # fmt: skip
 def test_the_query_extension_says_what_cql2_says(three_days, query, same):
     for database in three_days:
         assert found(database, read_comparisons(query)) == found(database, read_filter(same, None, None))
+
+
+def test_between_is_understood_as_drafts_had_it(three_days):
+    where = {"op": "between", "args": [{"property": "eo:cloud_cover"}, [12, 13]]}
+    assert found(three_days[0], read_filter(where, None, None)) == ["day-0", "day-1", "day-2"]
 
 
 @pytest.mark.parametrize("kind", Kind)
