@@ -72,6 +72,17 @@ class Feed:
     """The last change that there is; beyond `cursor` when more are waiting."""
 
 
+def newest_change(session: Session) -> int:
+    """Return the number of the last change; 0 before the first."""
+    return session.scalar(select(func.max(ChangeRecord.sequence))) or 0
+
+
+def changed_since(session: Session, since: int) -> list[tuple[str, str]]:
+    """Return the collection and id of every item that changed behind a place in the feed, each once."""
+    query = select(ChangeRecord.collection, ChangeRecord.item_id).where(ChangeRecord.sequence > since).distinct()
+    return list(session.execute(query).tuples())
+
+
 def record_changes(session: Session, changes: Iterable[tuple[ChangeKind, str, str, int]]) -> int:
     """Append to the feed within the caller's transaction, which then holds off others that do so.
 
@@ -84,7 +95,7 @@ def record_changes(session: Session, changes: Iterable[tuple[ChangeKind, str, st
     """
     line_up(session, Queue.PUBLICATION)
     session.flush()
-    number, now = _newest(session), datetime.now(UTC)
+    number, now = newest_change(session), datetime.now(UTC)
     for kind, collection, item_id, version in changes:
         number += 1
         session.add(
@@ -115,16 +126,12 @@ def read_changes(database: Database, since: int = 0, *, limit: int = 100, collec
     if collection is not None:
         query = query.where(ChangeRecord.collection == collection)
     with database.read() as session:
-        newest = _newest(session)
+        newest = newest_change(session)
         if since > newest:
             raise NotOfThisFeed(f"the feed ends with change {newest}, before {since}; begin again without it")
         found = tuple(_change(record) for record in session.scalars(query))
     cursor = found[-1].sequence if len(found) == limit else newest
     return Feed(found, cursor, newest)
-
-
-def _newest(session: Session) -> int:
-    return session.scalar(select(func.max(ChangeRecord.sequence))) or 0
 
 
 def _change(record: ChangeRecord) -> Change:

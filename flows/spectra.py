@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import json
 import threading
 from collections import OrderedDict, defaultdict
@@ -66,8 +65,7 @@ class ProductReader:
         self._store, self._storage, self._held = store, storage, held
         self._client = http_client()
         self._open: OrderedDict[str, _OpenProduct] = OrderedDict()
-        self._lock, self._opening = threading.Lock(), threading.Lock()
-        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="spectra-files")
 
     def read(self, item: Mapping[str, Any], pixels: Pixels) -> PixelSpectra:
@@ -140,21 +138,13 @@ class ProductReader:
     def _file(self, product: _OpenProduct, asset: str) -> BlockFile:
         with product.locks[asset]:
             if asset not in product.files:
-                product.files[asset] = self._opened(self._source(product.hrefs[asset]))
+                product.files[asset] = BlockFile(self._source(product.hrefs[asset]))
             return product.files[asset]
 
-    def _opened(self, source: ByteSource) -> BlockFile:
-        """Open a file so that any thread can close it.
-
-        rasterio notes in variables of the opening thread's context what a file that Python reads (one on S3, say) is
-        closed by, under one name for all of them. Copies of one context share these notes; one is opened at a time.
-        """
-        with self._opening:
-            return self._context.copy().run(BlockFile, source)
-
-    def _close(self, product: _OpenProduct) -> None:
+    @staticmethod
+    def _close(product: _OpenProduct) -> None:
         for file in product.files.values():
-            self._context.copy().run(file.close)
+            file.close()
 
     def _read(self, product: _OpenProduct, item: Mapping[str, Any], pixels: Pixels) -> PixelSpectra:
         """Read all files at once: each decodes blocks of its own."""
