@@ -69,3 +69,22 @@ def test_files_of_other_stores_are_left_alone(assembly, caplog):
     gone = list(retire_versions(assembly, older_than=timedelta(0)))
     assert [each.version for each in gone] == [1, 2]
     assert "s3://bucket/" in caplog.text
+
+
+def test_export_catalog_writes_below_the_products_then_finds_nothing_new(assembly, tmp_path):
+    dry = " ".join(run("export-catalog", "--dry-run").output.split())
+    assert "would write everything up to change 5: 2 items, 4 catalogs, 1 tables" in dry
+    assert not (tmp_path / "home" / "products" / "stac").exists()
+    assert "wrote everything" in run("export-catalog").output
+    assert (tmp_path / "home" / "products" / "stac" / "catalog.json").is_file()
+    assert "nothing new since change 5" in " ".join(run("export-catalog").output.split())
+    elsewhere = tmp_path / "elsewhere"
+    assert "wrote everything" in run("export-catalog", "--to", elsewhere.as_uri(), "--no-tables").output
+    assert not list(elsewhere.rglob("*.parquet"))
+    assert stored_products(assembly) == 3, "the export's files are no products"
+
+
+def stored_products(assembly):
+    from flows.names import attempt_of
+
+    return sum(attempt_of(each.key) is not None for each in assembly.store.list())
