@@ -9,12 +9,26 @@ from typing import TYPE_CHECKING, cast
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
+from flows.reporting import (
+    backlog_markdown,
+    completeness_markdown,
+    drift_markdown,
+    escape,
+    overview_markdown,
+    plan_markdown,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import date
     from uuid import UUID
 
-    from catalog.ledger import SceneState
+    from catalog.overview import Overview, Quality
+    from catalog.scenes import SceneRow
+    from flows.backfilling import Plan
+    from flows.drift import Judgement
     from flows.processing import Outcome
+    from flows.reconciling import Reconciliation
     from flows.watching import WatchReport
 
 logger = logging.getLogger(__name__)
@@ -33,20 +47,44 @@ def _never_deciding(what: str) -> Iterator[None]:
         logger.warning("the %s could not be written", what, exc_info=True)
 
 
-def watch_artifact(report: WatchReport, scheduled: Sequence[str], counts: Mapping[SceneState, int]) -> None:
-    """Write the keyed artifact ``today``: what the last look found and where every known scene stands."""
+def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview) -> None:
+    """Write the keyed artifact ``today``: what the last look found and where everything stands."""
     lines = [f"Asked {report.asked} source and region pairs.", "", "| delivered | scenes |", "| --- | ---: |"]
     lines += [f"| {outcome} | {number} |" for outcome, number in sorted(report.outcomes.items())]
-    lines += ["", "| state | scenes |", "| --- | ---: |"]
-    lines += [f"| {state} | {number} |" for state, number in sorted(counts.items())]
+    lines += ["", overview_markdown(seen)]
     for title, entries in (
         ("Process runs asked for", scheduled),
         ("Items that could not be understood", report.unreadable),
         ("Sources that did not answer", report.unavailable),
     ):
         if entries:
-            lines += ["", f"### {title}", "", *(f"- {_escape(entry)}" for entry in entries)]
+            lines += ["", f"### {title}", "", *(f"- {escape(entry)}" for entry in entries)]
     create_markdown_artifact("\n".join(lines), key="today", description="the last look at every source")
+
+
+def report_artifacts(
+    seen: Overview, waiting: Sequence[SceneRow], history: Sequence[Quality], judgements: Sequence[Judgement]
+) -> None:
+    """Write the keyed artifacts ``today``, ``backlog`` and ``drift``, and all of them as one page of the run."""
+    today, backlog = overview_markdown(seen), backlog_markdown(waiting, seen)
+    drift = drift_markdown(history, judgements)
+    create_markdown_artifact(today, key="today", description="where everything stands")
+    create_markdown_artifact(backlog, key="backlog", description="what waits, oldest first")
+    create_markdown_artifact(drift, key="drift", description="quality of the newest products and its limits")
+    page = f"## Today\n\n{today}\n\n## Backlog\n\n{backlog}\n\n## Drift\n\n{drift}"
+    create_markdown_artifact(page, description=f"report of {seen.at:%Y-%m-%d}")
+
+
+def completeness_artifact(report: Reconciliation) -> None:
+    """Write the keyed artifact ``completeness``."""
+    said = f"{report.begin} to {report.end}: {len(report.found)} discrepancies"
+    create_markdown_artifact(completeness_markdown(report), key="completeness", description=said)
+
+
+def backfill_artifact(plan: Plan, begin: date, end: date, *, dry_run: bool) -> None:
+    """Write the run's page: what a backfill does, or would do, and what that costs."""
+    description = f"{begin} to {end}: {plan.total} scenes{' (dry run)' if dry_run else ''}"
+    create_markdown_artifact(plan_markdown(plan, begin, end), description=description)
 
 
 def progress_reporter() -> Callable[[float], None]:
@@ -76,7 +114,7 @@ def scene_artifact(outcome: Outcome, *, catalog_url: str) -> None:
 
 def scene_markdown(outcome: Outcome, *, catalog_url: str) -> str:
     """Write one scene's page: state, picture, gates, quality, files and links."""
-    lines = [f"## {_escape(outcome.title)}", "", f"**{outcome.state}** {_escape(outcome.reason)}".rstrip(), ""]
+    lines = [f"## {escape(outcome.title)}", "", f"**{outcome.state}** {escape(outcome.reason)}".rstrip(), ""]
     if outcome.thumbnail:
         picture = base64.b64encode(outcome.thumbnail).decode()
         lines += [f"![quicklook](data:image/png;base64,{picture})", ""]
@@ -94,7 +132,7 @@ def scene_markdown(outcome: Outcome, *, catalog_url: str) -> str:
         lines += [f"| {name.replace('_', ' ')} | {_number(value)} |" for name, value in outcome.quality.items()]
         lines.append("")
     if outcome.grade_reasons:
-        lines += [f"Grade **{outcome.grade}**: {'; '.join(map(_escape, outcome.grade_reasons))}.", ""]
+        lines += [f"Grade **{outcome.grade}**: {'; '.join(map(escape, outcome.grade_reasons))}.", ""]
     if outcome.seconds:
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in outcome.seconds.items())
         lines += [f"Time: {spent}.", ""]
@@ -109,8 +147,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
-
-
-def _escape(text: str) -> str:
-    """Keep remote text from becoming markup or a link in the operator's page."""
-    return "".join("\\" + letter if letter in "\\`*_{}[]<>()#!|" else letter for letter in text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli_history import add_verbs
+from flows.cli_operate import add_verbs as add_operator_verbs
+from flows.cli_operate import print_overview
 from infra.settings import Settings, SettingsInvalid, load_settings
 
 if TYPE_CHECKING:
@@ -48,6 +52,9 @@ app.add_typer(bench_app, name="bench")
 # What is printed comes from outside as often as not: nothing is taken as markup.
 out = Console(markup=False)
 err = Console(stderr=True, markup=False)
+
+_RUN = re.compile(r"[a-z]+/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+"""A flow run among the actors of a scene's history."""
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")]
 Bands = Annotated[str, typer.Option(help="Such as 650nm,1-40,172: the nearest channel, or numbers from 1; empty: all.")]
@@ -176,22 +183,30 @@ def doctor() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs instead of people.")] = False,
 ) -> None:
-    """Show where every scene stands, what waits, and what runs on this machine."""
+    """Show where every scene stands and why, latencies, costs, the model in force, and what runs on this machine."""
+    from catalog.overview import overview
     from flows.services import read_state
+    from model.card import load_card
 
     with _assemble() as assembly:
-        counts = {str(state): number for state, number in assembly.ledger.counts().items()}
-        due = [row.id for row in assembly.ledger.due(1000)]
+        seen = overview(assembly.database)
+        counts = dict(seen.states)
+        due = assembly.ledger.due_ids()
+        card = load_card(assembly.settings.model_path)
         services = read_state(assembly.settings.home)
     running = {s.name: s.process() is not None for s in services.running} if services else {}
     if as_json:
-        sys.stdout.write(json.dumps({"scenes": counts, "due": due, "services": running}) + "\n")
+        model = {"name": card.name, "version": card.version, "digest": card.digest}
+        told = {"scenes": counts, "due": due, "services": running, "model": model, "overview": asdict(seen)}
+        sys.stdout.write(json.dumps(told, default=str) + "\n")
         return
     table = Table("state", "scenes")
     for state, number in sorted(counts.items()):
         table.add_row(state, str(number))
     out.print(table if counts else "the ledger is empty: run `explains2a watch`")
     out.print(f"{len(due)} scenes are due")
+    print_overview(seen)
+    out.print(f"model in force: {card.name} {card.version} ({card.digest[:12]}); products by {dict(seen.models)}")
     for name, alive in running.items():
         out.print(f"{name}: {'running' if alive else 'not running'}", style=None if alive else "red")
     if services:
@@ -534,14 +549,21 @@ def list_scenes(
 
 @scenes_app.command("show")
 def show_scene(scene_id: Annotated[int, typer.Argument(help="The scene's number in the ledger.")]) -> None:
-    """Show one scene's history: when, who, what, why."""
+    """Show one scene's history: when, who, what, why, and where its runs are."""
+    from flows.services import read_state
+
     with _assemble() as assembly:
-        table = Table("when", "from", "to", "who", "why")
+        table, runs = Table("when", "from", "to", "who", "why"), list[str]()
         for step in assembly.ledger.history(scene_id):
             table.add_row(
                 f"{step.at:%Y-%m-%d %H:%M:%S}", str(step.before or ""), str(step.after), step.actor, step.why or ""
             )
+            runs += [run for run in _RUN.findall(step.actor) if run not in runs]
+        services = read_state(assembly.settings.home)
+        ui = services.prefect_ui_url if services else assembly.settings.prefect.ui_url
     out.print(table)
+    for run in runs:
+        out.print(f"run {ui}/runs/flow-run/{run}", soft_wrap=True)
 
 
 @scenes_app.command("clean")
@@ -562,6 +584,7 @@ def clean_scenes(
 
 
 add_verbs(app)
+add_operator_verbs(app, scenes_app)
 
 
 def run() -> None:

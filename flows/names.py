@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -92,6 +94,12 @@ def attempt_of(key: str) -> Attempt | None:
     """Read a file's key back; None when it is not laid out as `product_keys` does."""
     found = _KEY.fullmatch(key)
     return Attempt(found["revision"], found["token"]) if found else None
+
+
+def device_limit() -> str:
+    """Name the limit of scenes at once on this machine's device: one name per machine and set of visible GPUs."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES") or "all"
+    return re.sub(r"[^A-Za-z0-9-]+", "-", f"explains2a-device-{socket.gethostname()}-{device}")
 
 
 def run_name(row: SceneRow) -> str:

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.artifacts import progress_reporter, scene_artifact
 from flows.assembly import assemble
-from flows.names import run_name
+from flows.names import device_limit, run_name
 from flows.processing import Stage, process_scene
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from catalog.ledger import SceneRow
+
+PUBLISHED_EVENT: Final = "explains2a.published"
+
+_SLOT_SECONDS: Final = 120.0
+"""A run that was killed gives its place back after this long; a living one renews it."""
 
 
 @flow(name="process", persist_result=False, timeout_seconds=6 * 3600)
 def process(
-    scene_id: Annotated[int, Field(description="Number of the scene in the ledger (see: explains2a scenes list).")],
+    scene_id: Annotated[int, Field(ge=1)],
 ) -> str:
     """Turn one discovered scene into a catalogued hyperspectral product.
 
     A scene that a gate refuses is a completed run that says why. An error fails the run; the ledger knows whether it
     is tried again, and the next look at the sources starts that attempt.
+
+    Args:
+        scene_id: Number of the scene in the ledger; see the artifact `backlog`.
+
+    Returns:
+        What became of it.
     """
     with assemble() as assembly:
         log = get_run_logger()
@@ -36,12 +51,32 @@ def process(
         def on_stage(stage: Stage) -> None:
             log.info("stage: %s", stage)
 
-        actor = f"process/{flow_run.name or 'local'}"
-        outcome = process_scene(assembly, scene_id, actor=actor, on_stage=on_stage, progress=progress_reporter())
+        actor = f"process/{flow_run.id or 'local'}"  # `scenes show` leads from it to the run
+        with device_slot():
+            outcome = process_scene(assembly, scene_id, actor=actor, on_stage=on_stage, progress=progress_reporter())
         public = assembly.settings.api.public_url or f"http://{assembly.settings.api.host}:{assembly.settings.api.port}"
         scene_artifact(outcome, catalog_url=public)
+        if outcome.state == "published":
+            _announce(row, outcome.item_url)
     log.info("%s %s", outcome.state, outcome.reason)
     return f"{outcome.state}: {outcome.title} {outcome.reason}".rstrip()
+
+
+def device_slot() -> AbstractContextManager[None]:
+    """Take one of this machine's places for scenes, held by a lease that a killed run does not keep.
+
+    Where nobody set such a limit (`explains2a up` does; else `prefect gcl create NAME --limit N`), nothing waits.
+    """
+    return concurrency(device_limit(), occupy=1, lease_duration=_SLOT_SECONDS, strict=False)
+
+
+def _announce(row: SceneRow, item_url: str) -> None:
+    """Tell Prefect's automations that a product came out: they raise an alarm when none does."""
+    emit_event(
+        PUBLISHED_EVENT,
+        resource={"prefect.resource.id": f"explains2a.region.{row.region}", "prefect.resource.name": row.region},
+        payload={"scene": row.id, "acquisition": row.acquisition, "item": item_url},
+    )
 
 
 def _name_run(row: SceneRow) -> None:

@@ -127,8 +127,8 @@ class Reconciliation:
         return dict(Counter(str(one.kind) for one in self.found))
 
     def open(self) -> list[Discrepancy]:
-        """Return what was found and is only told."""
-        return [one for one in self.found if not one.repair]
+        """Return what was found and is only told; other people's files are nobody's fault."""
+        return [one for one in self.found if not one.repair and one.kind is not Kind.FOREIGN]
 
 
 @dataclass(frozen=True)
@@ -259,9 +259,11 @@ class _Reconciler:
     def _catalog(self, names: Sequence[str], known: Sequence[KnownScene]) -> None:
         """Compare ledger, items and files; read a sample of the files again."""
         assembly, scope = self._assembly, self._scope
-        stored = {assembly.store.href(one.key): one for one in assembly.store.list()}
         collection, shown, sound = assembly.settings.collection_id, set[str](), []
-        for version in named_versions(assembly.database, collection, names, scope.first, scope.behind):
+        versions = list(named_versions(assembly.database, collection, names, scope.first, scope.behind))
+        # Listed after the catalog was read: what is published meanwhile must not look as if its files were missing.
+        stored = {assembly.store.href(one.key): one for one in assembly.store.list()}
+        for version in versions:
             if version.latest:
                 shown.add(version.item_id)
                 if version.state is not SceneState.PUBLISHED and version.state not in _MAKING:
@@ -278,7 +280,7 @@ class _Reconciler:
             if scene.state is SceneState.PUBLISHED and scene.item_id not in shown:
                 said = f"scene {scene.id} says it was published as {scene.item_id}"
                 self._tell(Kind.NO_ITEM, scene.item_id or scene.acquisition, scene.region, said)
-        self._sample(sound)
+        self._sample(sound, stored)
         foreign = [one.key for one in stored.values() if attempt_of(one.key) is None]
         if foreign:
             said = f"{len(foreign)} files in the store are none of ours; they are left alone"
@@ -295,16 +297,15 @@ class _Reconciler:
                 damage.append((Kind.CORRUPT, file.href, f"has {there.size} bytes; its item says {file.size}"))
         return damage
 
-    def _sample(self, sound: Sequence[tuple[NamedVersion, NamedFile]]) -> None:
+    def _sample(self, sound: Sequence[tuple[NamedVersion, NamedFile]], stored: Mapping[str, StoredObject]) -> None:
         """Read files chosen by chance again, and compare their digests with what their items say."""
         chosen = random.Random(self._scope.seed)  # noqa: S311 - chooses a sample, guards nothing
         damaged: defaultdict[tuple[str, int], list[tuple[Kind, str, str]]] = defaultdict(list)
         versions = {(version.item_id, version.version): version for version, _ in sound}
-        keys = {self._assembly.store.href(one.key): one.key for one in self._assembly.store.list()} if sound else {}
         for version, file in chosen.sample(sound, min(self._scope.sample, len(sound))):
             try:
-                digest, _size = hash_object(self._assembly.store, keys[file.href])
-            except (ObjectMissing, KeyError):
+                digest, _size = hash_object(self._assembly.store, stored[file.href].key)
+            except ObjectMissing:
                 continue  # gone since the listing: the next look tells
             except StorageError as error:
                 damaged[version.item_id, version.version].append((Kind.CORRUPT, file.href, f"cannot be read: {error}"))

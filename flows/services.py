@@ -115,7 +115,7 @@ def up(settings: Settings, *, progress: Callable[[str], None], process_limit: in
         catalog = launch("catalog", catalog_url, "flows.cli", "serve", *local, str(catalog_port))
         _wait_for(f"{api_url}/health", server)
         progress("deployments")
-        _deploy(environment)
+        _deploy(environment, limit)
         for pool in POOLS:
             worker = ("prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", limit)
             launch(f"worker-{pool}", api_url, *worker, "--name", f"{socket.gethostname()}-{pool}")
@@ -184,6 +184,7 @@ def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # by which an automation notices runs whose process is gone
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,infra,catalog,model",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
@@ -239,16 +240,17 @@ def _wait_for(url: str, service: Service) -> None:
     raise ServiceFailed(f"{service.name} did not answer {url} within {_START_SECONDS:.0f} s; its log: {service.log}")
 
 
-def _deploy(environment: Mapping[str, str]) -> None:
-    """Make the pools and apply ``prefect.yaml`` with Prefect's own command."""
-    for pool in POOLS:
-        _run(("work-pool", "create", pool, "--type", "process", "--overwrite"), environment)
-    _run(("--no-prompt", "deploy", "--all", "--prefect-file", str(CODE_ROOT / "prefect.yaml")), environment)
+def _deploy(environment: Mapping[str, str], limit: str) -> None:
+    """Make pools, queues and limits, apply ``prefect.yaml`` with Prefect's own command, then the automations."""
+    _run(("flows.provisioning", "--limit", limit), environment)
+    deploy = ("--no-prompt", "deploy", "--all", "--prefect-file", str(CODE_ROOT / "prefect.yaml"))
+    _run(("prefect", *deploy), environment)
+    _run(("flows.cli", "automations", "apply"), environment)
 
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     result = subprocess.run(  # noqa: S603 - our own interpreter with fixed arguments
-        [sys.executable, "-m", "prefect", *arguments],
+        [sys.executable, "-m", *arguments],
         cwd=CODE_ROOT,
         env=dict(environment),
         capture_output=True,
@@ -258,7 +260,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     )
     if result.returncode:
         said = f"{result.stdout[-2000:]}{result.stderr[-2000:]}"
-        raise ServiceFailed(f"`prefect {' '.join(arguments)}` failed ({result.returncode}):\n{said}")
+        raise ServiceFailed(f"`{' '.join(arguments)}` failed ({result.returncode}):\n{said}")
 
 
 def _stop(services: Sequence[Service]) -> tuple[str, ...]:

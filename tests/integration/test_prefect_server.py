@@ -1,5 +1,6 @@
-"""A real Prefect server with the project's own deployments: schedules are made, servers stop."""
+"""A real Prefect server with the project's own deployments: schedules, queues, limits, automations, operators' runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,27 @@ from flows import services
 
 
 def ask(api, path, body):
-    answer = httpx.post(f"{api}/{path}", json=body, timeout=30)
+    """Post a question; Prefect says 503 while its SQLite is busy, and its own client tries again as this does."""
+    for _ in range(30):
+        answer = httpx.post(f"{api}/{path}", json=body, timeout=60)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(2)
     answer.raise_for_status()
     return answer.json()
 
+
+SCHEDULED = {"watch", "reconcile", "report", "maintain"}
+BY_HAND = {"process", "backfill", "retry", "release", "reject", "supersede", "deprecate"}
+
+BACKFILL_THEN_WATCH = """
+from datetime import date
+from flows.assembly import assemble
+from flows.backfilling import plan_backfill, record_backfill
+with assemble() as assembly:
+    plan = plan_backfill(assembly, date(2015, 1, 1), date(2030, 1, 1))
+    record_backfill(assembly, type(plan)(**{**vars(plan), "new": plan.new[:3]}), who="test")
+"""
 
 SCHEDULE = """
 from flows.assembly import assemble
@@ -29,17 +47,20 @@ with assemble() as assembly:
 
 
 def schedule(api):
+    return int(python(api, SCHEDULE).splitlines()[-1])
+
+
+def python(api, script):
     ran = subprocess.run(
-        [sys.executable, "-c", SCHEDULE], env={**os.environ, "PREFECT_API_URL": api}, capture_output=True, text=True,
+        [sys.executable, "-c", script], env={**os.environ, "PREFECT_API_URL": api}, capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
-    return int(ran.stdout.splitlines()[-1])
+    return ran.stdout
 
 
 def a_run_that_died_before_claiming_is_replaced(api):
     """Looking twice makes one run per scene; a cancelled run does not keep its scene waiting for ever."""
-    httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": True}, timeout=30).raise_for_status()
     of_process = {"flows": {"name": {"any_": ["process"]}}}
     assert schedule(api) == 7
     assert schedule(api) == 7
@@ -50,6 +71,79 @@ def a_run_that_died_before_claiming_is_replaced(api):
     schedule(api)
     runs = ask(api, "flow_runs/filter", of_process)
     assert sorted(run["state_type"] for run in runs) == ["CANCELLED"] + ["SCHEDULED"] * 7
+    for run in runs:
+        kinds = {tag.partition(":")[0] for tag in run["tags"]}
+        assert {"tile", "region", "mode", "model"} <= kinds
+
+
+def a_backfill_waits_behind_todays_scenes(api):
+    """Whoever asks first: workers are handed what is to be made today before what a backfill asked for."""
+    runs = ask(api, "flow_runs/filter", {"flows": {"name": {"any_": ["process"]}}})
+    modes = {run["id"]: run["work_queue_name"] for run in runs if run["state_type"] == "SCHEDULED"}
+    assert sorted(modes.values()) == ["backfill"] * 3 + ["realtime"] * 4
+    assert all(f"mode:{run['work_queue_name']}" in run["tags"] for run in runs)
+    httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": False}, timeout=30).raise_for_status()
+    handed = ask(api, "work_pools/gpu/get_scheduled_flow_runs", {"limit": 4})
+    httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": True}, timeout=30).raise_for_status()
+    assert [modes.get(one["flow_run"]["id"], "realtime") for one in handed] == ["realtime"] * len(handed)
+
+
+def queues_limits_and_forms_are_there(api, deployments):
+    queues = {q["name"]: q for q in ask(api, "work_pools/gpu/queues/filter", {})}
+    assert queues["realtime"]["priority"] < queues["backfill"]["priority"]
+    assert queues["backfill"]["concurrency_limit"] == 1
+    limits = ask(api, "v2/concurrency_limits/filter", {})
+    (limit,) = [one for one in limits if one["name"].startswith("explains2a-device-")]
+    assert limit["limit"] == 2
+    for name, deployment in deployments.items():
+        for parameter in deployment["parameter_openapi_schema"].get("properties", {}).values():
+            assert parameter.get("description"), f"a parameter of {name} is not described: {parameter}"
+        assert deployment["description"]
+
+
+def automations_are_there_and_applying_them_again_changes_nothing(api):
+    found = {one["name"]: one for one in ask(api, "automations/filter", {})}
+    files = [json.loads(path.read_text()) for path in (services.CODE_ROOT / "infra/automations").glob("*.json")]
+    assert set(found) == {one["name"] for one in files}
+    for one in files:
+        there, wanted = found[one["name"]], one["trigger"]
+        assert there["enabled"]
+        assert there["description"] == one["description"]
+        for part in ("posture", "threshold", "within", "match"):
+            assert there["trigger"][part] == wanted[part]
+        for part in ("expect", "after", "for_each"):
+            assert sorted(there["trigger"][part]) == sorted(wanted.get(part, []))
+        assert [a["type"] for a in there["actions"]] == [a["type"] for a in one["actions"]]
+    ran = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "automations", "apply", "--dry-run"],
+        env={**os.environ, "PREFECT_API_URL": api}, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert ran.stdout.count("unchanged") == len(files)
+
+
+def operators_runs_end_well_and_leave_their_artifacts(api, deployments):
+    wanted = {
+        "report": {},
+        "reconcile": {"begin": "2015-01-01", "end": "2030-01-01"},
+        "maintain": {},
+        "reject": {"scene_id": 1, "reason": "not wanted here"},
+        "backfill": {"begin": "2015-01-01", "end": "2030-01-01"},
+    }
+    runs = {}
+    for name, parameters in wanted.items():
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
+        runs[name] = ask(api, f"deployments/{deployments[name]['id']}/create_flow_run", body)["id"]
+    deadline = time.monotonic() + 300
+    while True:
+        these = {"flow_runs": {"id": {"any_": [*runs.values()]}}}
+        states = {run["id"]: run["state"] for run in ask(api, "flow_runs/filter", these)}
+        if all(state["type"] in {"COMPLETED", "FAILED", "CRASHED"} for state in states.values()):
+            break
+        assert time.monotonic() < deadline, states
+        time.sleep(1)
+    assert {name: states[run]["type"] for name, run in runs.items()} == dict.fromkeys(runs, "COMPLETED"), states
+    keys = {one["key"] for one in ask(api, "artifacts/latest/filter", {})}
+    assert {"today", "backlog", "drift", "completeness"} <= keys
 
 
 @pytest.mark.server
@@ -60,20 +154,28 @@ def test_the_cron_deployment_gets_a_scheduled_run_and_down_stops_everything(oper
     try:
         api = running.prefect_api_url
         deployments = {d["name"]: d for d in ask(api, "deployments/filter", {})}
-        assert set(deployments) == {"watch", "process"}
-        (schedule,) = deployments["watch"]["schedules"]
-        assert schedule["schedule"]["timezone"] == "UTC"
-        wanted = {
-            "deployments": {"id": {"any_": [deployments["watch"]["id"]]}},
-            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
-        }
-        deadline = time.monotonic() + 90
-        while not (scheduled := ask(api, "flow_runs/filter", wanted)):
-            assert time.monotonic() < deadline, "the scheduler made no run for the cron deployment"
-            time.sleep(1)
-        assert all(run["auto_scheduled"] for run in scheduled)
+        assert set(deployments) == SCHEDULED | BY_HAND
+        httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": True}, timeout=30).raise_for_status()
+        assert {name for name, one in deployments.items() if one["schedules"]} == SCHEDULED
+        for name in SCHEDULED:
+            (cron,) = deployments[name]["schedules"]
+            assert cron["schedule"]["timezone"] == "UTC"
+            wanted = {
+                "deployments": {"id": {"any_": [deployments[name]["id"]]}},
+                "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+            }
+            deadline = time.monotonic() + 90
+            while not (scheduled := ask(api, "flow_runs/filter", wanted)):
+                assert time.monotonic() < deadline, f"the scheduler made no run for the cron deployment {name}"
+                time.sleep(1)
+            assert all(run["auto_scheduled"] for run in scheduled)
+        queues_limits_and_forms_are_there(api, deployments)
+        automations_are_there_and_applying_them_again_changes_nothing(api)
         assert httpx.get(f"{running.catalog_url}/health", timeout=10).status_code == 200
+        python(api, BACKFILL_THEN_WATCH)
         a_run_that_died_before_claiming_is_replaced(api)
+        a_backfill_waits_behind_todays_scenes(api)
+        operators_runs_end_well_and_leave_their_artifacts(api, deployments)
         with pytest.raises(services.ServiceFailed, match="run already"):
             services.up(operator_settings, progress=lambda _what: None)
     finally:
