@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Float, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ _JSON_BY_ORJSON: Final[dict[str, Any]] = {
 }
 _CONNECT_SECONDS: Final = 10
 _PAUSE_SECONDS: Final = 0.02
+_READERS: Final = 8
+_MORE_READERS: Final = 56
+_RECYCLE_SECONDS: Final = 300
+"""A file that was put in the place of another, from a backup say, is read after so long at the latest."""
+_MAPPED_BYTES: Final = 256 * 1024 * 1024
 _STEPS: Final = 10_000
 """SQLite looks at the clock after so many of its machine's instructions."""
 _ENDED: Final = "57014"
@@ -191,15 +196,41 @@ def _sqlite_engine(url: URL, busy_seconds: float) -> Engine:
     engine = create_engine(
         url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": busy_seconds}, **_JSON_BY_ORJSON
     )
+    _prepare_sqlite(engine, busy_seconds)
+    return engine
 
+
+def make_readers(engine: Engine, *, busy_seconds: float = BUSY_SECONDS) -> Engine:
+    """Make the engine that reading goes through, for a database that `make_engine` made another for.
+
+    PostgreSQL's own will do. SQLite's writers connect anew each time; readers keep their connections, whose pages of
+    the file are warm: a search that looks at two thousand rows takes a fifth of the time.
+    """
+    if engine.dialect.name != "sqlite":
+        return engine
+    readers = create_engine(
+        engine.url,
+        poolclass=QueuePool,
+        pool_size=_READERS,
+        max_overflow=_MORE_READERS,
+        pool_recycle=_RECYCLE_SECONDS,
+        hide_parameters=True,
+        connect_args={"timeout": busy_seconds, "check_same_thread": False},
+        **_JSON_BY_ORJSON,
+    )
+    _prepare_sqlite(readers, busy_seconds, f"mmap_size={_MAPPED_BYTES}", "query_only=ON")
+    return readers
+
+
+def _prepare_sqlite(engine: Engine, busy_seconds: float, *more: str) -> None:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         for pragma in (f"busy_timeout={round(busy_seconds * 1000)}", "foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}").close()
         _write_ahead(connection, busy_seconds)
-
-    return engine
+        for pragma in more:
+            connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _write_ahead(connection: Any, busy_seconds: float) -> None:

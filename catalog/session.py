@@ -28,6 +28,7 @@ from catalog.dialects import (
     limited,
     line_up,
     make_engine,
+    make_readers,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Database:
         self._engine = engine
         self._busy_seconds = busy_seconds
         self._sessions = sessionmaker(engine, expire_on_commit=False)
+        self._readers = make_readers(engine, busy_seconds=busy_seconds)
+        self._reading = sessionmaker(self._readers, expire_on_commit=False)
 
     @property
     def name(self) -> str:
@@ -72,7 +75,7 @@ class Database:
             DatabaseUnavailable: the database does not answer.
             StatementTooSlow: a statement took longer than it may.
         """
-        with self._translated(), self._sessions() as session:
+        with self._translated(), self._reading() as session:
             if self.dialect == "sqlite":
                 session.connection().exec_driver_sql("BEGIN")
             else:
@@ -134,6 +137,7 @@ class Database:
     def close(self) -> None:
         """Return all connections."""
         self._engine.dispose()
+        self._readers.dispose()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -49,11 +49,11 @@ def statements(database):
         if statement.startswith("SELECT"):
             sent.append((statement, parameters))
 
-    event.listen(database._engine, "before_cursor_execute", remember)
+    event.listen(database._readers, "before_cursor_execute", remember)
     try:
         yield sent
     finally:
-        event.remove(database._engine, "before_cursor_execute", remember)
+        event.remove(database._readers, "before_cursor_execute", remember)
 
 
 def plans(database, query, *, sort: bool = True) -> list[str]:
