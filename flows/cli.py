@@ -448,7 +448,12 @@ def bench_reading(
     """Count what a pixel's spectrum, a picture and a band cost in requests and bytes, for three readers."""
     from infra.bench_read import bench_read, reading_table
 
-    edges = [int(edge) for edge in blocks.split(",") if edge.strip().isdigit()]
+    try:
+        edges = [int(edge) for edge in blocks.split(",") if edge.strip()]
+    except ValueError:
+        raise typer.BadParameter(
+            f"--blocks is {blocks!r}; expected numbers separated by commas, such as 96,192"
+        ) from None
     folder.mkdir(parents=True, exist_ok=True)
     figures = bench_read(target, folder=folder, blocks=edges, progress=err.print)
     table = Table("file", "reader", "open", "pixel", "rgb", "band")

@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -44,6 +45,8 @@ _PAGE: Final = 8 << 10
 
 _GAP: Final = 16 << 10
 """Stretches nearer to each other than this are fetched together."""
+
+_REQUESTS_AT_ONCE: Final = 8
 
 _HELD_BYTES: Final = 24 << 20
 """Compressed stretches kept; what is needed at once is kept beyond it."""
@@ -327,17 +330,23 @@ class _HeldBytes:
 
     def fetch(self, wanted: Iterator[tuple[int, int]]) -> None:
         """Hold stretches (start, end); neighbours are fetched in one request, what is held already is not."""
-        needed = set()
-        for start, end in _merged(wanted):
-            held = self._holder(start, end)
-            if held is None and end > len(self._head):
-                self._stretches[start] = self._source.read(start, end - start)
-                held = start
+        merged = [(start, end) for start, end in _merged(wanted) if end > len(self._head)]
+        missing = [(start, end) for start, end in merged if self._holder(start, end) is None]
+        for (start, _end), content in zip(missing, self._read_all(missing), strict=True):
+            self._stretches[start] = content
+        needed = {self._holder(start, end) for start, end in merged}
+        for held in needed:
             if held is not None:
                 self._stretches.move_to_end(held)
-                needed.add(held)
         while sum(map(len, self._stretches.values())) > _HELD_BYTES and next(iter(self._stretches)) not in needed:
             self._stretches.popitem(last=False)
+
+    def _read_all(self, stretches: list[tuple[int, int]]) -> list[bytes]:
+        """Fetch several stretches at once: bands of many blocks would else wait for one answer after the other."""
+        if len(stretches) <= 1:
+            return [self._source.read(start, end - start) for start, end in stretches]
+        with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(stretches)), "stretches") as pool:
+            return list(pool.map(lambda stretch: self._source.read(stretch[0], stretch[1] - stretch[0]), stretches))
 
     def read(self, start: int, length: int) -> bytes:
         """Read a range; what is not held is asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -63,6 +64,7 @@ class CompactProduct:
         self.basis = basis
         self._compact, self._uncertainty_source = compact, uncertainty
         self._uncertainty: BlockFile | None = None
+        self._opening = threading.Lock()
         self._stack = ExitStack()
         self._stack.callback(compact.close)
 
@@ -237,16 +239,21 @@ class CompactProduct:
         return self.basis.sigma(file.pixels(columns, rows), file.info.scales, range(self.basis.channels))
 
     def _uncertainty_file(self) -> BlockFile:
-        if self._uncertainty is None:
-            file = BlockFile(self._uncertainty_source)
-            self._stack.callback(file.close)
-            if (file.info.width, file.info.height) != (self.info.width, self.info.height):
-                raise BasisMismatch(
-                    f"{self._uncertainty_source.shown} has {file.info.width} x {file.info.height} pixels; the compact "
-                    f"file has {self.info.width} x {self.info.height}: they are not of one product"
-                )
-            self._uncertainty = file
-        return self._uncertainty
+        with self._opening:
+            if self._uncertainty is None:
+                self._uncertainty = self._open_uncertainty()
+            return self._uncertainty
+
+    def _open_uncertainty(self) -> BlockFile:
+        file = BlockFile(self._uncertainty_source)
+        if (file.info.width, file.info.height) != (self.info.width, self.info.height):
+            file.close()
+            raise BasisMismatch(
+                f"{self._uncertainty_source.shown} has {file.info.width} x {file.info.height} pixels; the compact "
+                f"file has {self.info.width} x {self.info.height}: they are not of one product"
+            )
+        self._stack.callback(file.close)
+        return file
 
     def _window(self, window: tuple[int, int, int, int] | None) -> Window:
         return Window(*window) if window is not None else Window(0, 0, self.info.width, self.info.height)

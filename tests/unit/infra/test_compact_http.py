@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from infra.cog import CogBand, CogProfile
 from infra.compact import (
@@ -92,6 +94,25 @@ def test_a_window_over_several_blocks_asks_once_for_each(made, server, client):
         found = file.read(Window(90, 90, 20, 20))
         np.testing.assert_array_equal(found, made.integers[:, 90:110, 90:110])
         assert len(server.asked()) - before <= 4
+
+
+@given(
+    column=st.integers(0, 299), row=st.integers(0, 299), width=st.integers(1, 300), height=st.integers(1, 300),
+    pixel_bytes=st.integers(1, 10_000),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pieces_tile_a_window_within_a_bound_of_bytes(made, column, row, width, height, pixel_bytes):
+    window = Window(column, row, min(width, 300 - column), min(height, 300 - row))
+    seen = np.zeros((300, 300), int)
+    with closing(BlockFile(FileSource(made.folder / "compact.tif"))) as file:
+        for part in file.parts(window, pixel_bytes):
+            seen[part.row : part.row + part.height, part.column : part.column + part.width] += 1
+            blocks = -(-(part.column % 96 + part.width) // 96)
+            assert part.row // 96 == (part.row + part.height - 1) // 96
+            assert blocks == 1 or blocks * 96 * 96 * pixel_bytes <= 32 << 20
+    expected = np.zeros((300, 300), int)
+    expected[window.row : window.row + window.height, window.column : window.column + window.width] = 1
+    np.testing.assert_array_equal(seen, expected)
 
 
 def test_few_bands_of_many_do_not_fetch_what_lies_between(made, server, client):
