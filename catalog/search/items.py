@@ -118,7 +118,7 @@ def search_items(database: Database, query: Query, *, seconds: float | None = No
     _check(query)
     with database.read(seconds=seconds) as session:
         found = _Search(session, query, seconds).found()
-        kept = [query.fields.of(orjson.loads(item.text)) for item in _stored(session, found.numbers)]
+        kept = [query.fields.of(orjson.loads(item.text)) for item in _stored(session, found.names)]
         items = hydrated(session, kept) if any("assets" in item for item in kept) else kept
         return Page(items, found.next, found.matched)
 
@@ -149,7 +149,7 @@ def search_texts(
     _check(query)
     with database.read(seconds=seconds) as session:
         found = _Search(session, query, seconds).found()
-        texts = answered(session, _stored(session, found.numbers), without, lists, linked)
+        texts = answered(session, _stored(session, found.names), without, lists, linked)
         return TextPage(texts, found.next, found.matched)
 
 
@@ -160,16 +160,17 @@ def _check(query: Query) -> None:
         raise InvalidSearch("ids", f"has {len(query.ids)} ids; at most {MAX_IDS} are accepted")
 
 
-def _stored(session: Session, numbers: Sequence[int]) -> list[StoredItem]:
+def _stored(session: Session, names: Sequence[tuple[str, str]]) -> list[StoredItem]:
     """Read what items say now; one that was removed since the search began is left out."""
-    rows = item_search.c
-    query = (
-        select(rows.number, rows.collection, rows.id, cast(ItemRecord.body, Text))
-        .join(ItemRecord, and_(ItemRecord.collection == rows.collection, ItemRecord.id == rows.id))
-        .where(rows.number.in_(numbers))
-    )
-    found = {number: StoredItem(*item) for number, *item in session.execute(query)}
-    return [found[number] for number in numbers if number in found]
+    found: dict[tuple[str, str], str] = {}
+    for collection in {collection for collection, _ in names}:
+        # By their own key: the texts of `item_search` sort otherwise than those of `items`, so a join finds no index.
+        ids = [item for its, item in names if its == collection]
+        query = select(ItemRecord.id, cast(ItemRecord.body, Text)).where(
+            ItemRecord.collection == collection, ItemRecord.id.in_(ids)
+        )
+        found |= {(collection, item): text for item, text in session.execute(query)}
+    return [StoredItem(*name, found[name]) for name in names if name in found]
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,10 @@ class TextPage:
 
 @dataclass(frozen=True)
 class _Found:
-    """Which rows of `item_search` a page has."""
+    """Which items a page has."""
 
-    numbers: list[int]
+    names: list[tuple[str, str]]
+    """Collection and id of each."""
     next: Place | None
     matched: int | None
 
@@ -214,7 +216,7 @@ class _Search:
         last = None
         if more:
             last = Place(self._seen(), tuple(rows[-1][1 : 1 + len(query.order.keys)]), matched)
-        return _Found([row.number for row in rows], last, matched)
+        return _Found([(row.collection, row.id) for row in rows], last, matched)
 
     def _rows(self) -> Iterator[Row[Any]]:
         """Give every match in its order: first those that have what they are sorted by, then those that lack it."""
@@ -250,7 +252,7 @@ class _Search:
         if not is_exact(self._predicate):
             told = conditions(self._predicate)
             columns += [rows.footprint, *(each.label(f"told_{place}") for place, each in enumerate(told))]
-        return select(*columns).where(phase, *self._narrowed())
+        return select(*columns, rows.collection, rows.id).where(phase, *self._narrowed())
 
     def _narrowed(self) -> list[ColumnElement[bool]]:
         found = [self._visible(), at_most(self._predicate)]
