@@ -11,7 +11,7 @@ from catalog.collection import build_collection, widen
 from catalog.hydration import dehydrate, hydrate
 from catalog.model_item import build_model_collection, build_model_item
 from model.bands import CHANNELS
-from tests.contract.stac_schemas import problems, require_schemas
+from tests.contract.stac_schemas import faults, problems, require_schemas
 from tests.unit.catalog import products
 
 
@@ -55,6 +55,7 @@ def test_documents_are_valid_by_core_and_extension_schemas(name, collection):
     require_schemas()
     document = json.loads(json.dumps(DOCUMENTS[name](collection), allow_nan=False))
     assert problems(document) == []
+    assert faults(document) == []
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,7 @@ def test_the_check_itself_finds_what_is_wrong(place, value, schema, collection):
         inner = inner[key]
     inner[last] = value
     assert any(schema in problem for problem in problems(document))
+    assert faults(document) == problems(document)
 
 
 PREFIXES = ("eo", "raster", "proj", "processing", "file", "view", "sat", "mgrs", "classification", "mlm", "sci")

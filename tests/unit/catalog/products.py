@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from catalog.api.links import linked_collection, linked_item
 from catalog.assets import ASSET_KINDS, COG
 from catalog.collection import build_collection
 from catalog.items import AssetFile, Product, build_item
 from catalog.ledger import Claim, Discovery
 from catalog.model_item import build_model_collection, build_model_item, model_item_id
-from catalog.publishing import publish
+from catalog.publishing import publish, published_item
+from catalog.search.collections import collection
 from infra.settings import load_settings
 from model.card import load_card
 from model.layers import Layer
+from tests.contract.stac_schemas import SCHEMAS, faults
+
+BASE = "https://catalog.example.org/"
 
 SENSED = datetime(2024, 6, 17, 11, 33, 21, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -97,8 +103,19 @@ def take(ledger, scene_id: int, revision: str = "r1", lease: timedelta = HOUR) -
 
 
 def put_online(database, ledger, claim, made: dict, configured, **more):
-    """Publish an item as the flows do."""
-    return publish(
+    """Publish an item as the flows do; what was written must be valid."""
+    done = publish(
         database, ledger, claim, made, collection=build_collection(configured, CARD),
         model_item=build_model_item(CARD), model_collection=build_model_collection(), **more,
     )  # fmt: skip
+    require_valid(database, made["collection"], made["id"])
+    return done
+
+
+def require_valid(database, collection_id: str, item_id: str) -> None:
+    """Hold an item and its collection, as they are served, against the published schemas."""
+    if not (SCHEMAS.is_dir() or os.environ.get("CI") == "true"):
+        return  # tests of the schemas themselves say so
+    item, held = published_item(database, collection_id, item_id), collection(database, collection_id)
+    assert faults(linked_item(item, BASE)) == [] if item else True
+    assert faults(linked_collection(held, BASE)) == []

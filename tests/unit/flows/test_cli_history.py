@@ -1,5 +1,6 @@
 """The operator's verbs on what was published, as they are typed."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -29,9 +30,11 @@ def assembly(tmp_path, monkeypatch):
             keys = ProductKeys("", f"29UPU/2024/06/{ITEM}/{revision}-{version:08x}")
             key = keys.file("qa.tif")
             opened.store.put(key, b"pixels", content_type="image/tiff")
-            files = tuple(f for f in products.files(revision) if f.key == "report")
-            own = type(files[0])("qa", opened.store.href(key), 6, "0" * 64, shape=(1, 1))
-            made = products.item(ITEM, revision, assets=(own, *files))
+            files = tuple(
+                replace(file, href=opened.store.href(key), size=6) if file.key == "qa" else file
+                for file in products.files(revision)
+            )
+            made = products.item(ITEM, revision, assets=files)
             claim = products.take(opened.ledger, found.scene_id, revision)
             products.put_online(opened.database, opened.ledger, claim, made, opened.settings)
         yield opened
