@@ -26,6 +26,7 @@ from catalog.api.errors import register_errors
 from catalog.api.filters import Queryables, Sortables
 from catalog.api.history import register_history
 from catalog.api.limits import BodyLimits, RateLimit, SecurityHeaders
+from catalog.api.metrics import register_metrics
 from catalog.api.parameters import CollectionsParameters, ItemsParameters, SearchBody, SearchParameters
 from catalog.api.places import asset_locator
 
@@ -48,7 +49,7 @@ _VERSIONS: Final = "/collections/{collection_id}/items/{item_id}/versions/{versi
 Register: TypeAlias = "Callable[[FastAPI, Database, Settings], object]"
 """Adds the routes of one more part to an application, before its first request."""
 
-ROUTES: Final[tuple[Register, ...]] = (register_history,)
+ROUTES: Final[tuple[Register, ...]] = (register_history, register_metrics)
 """Parts that need nothing but the database and the settings; those that are given more come as `routes`."""
 
 
