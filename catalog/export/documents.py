@@ -128,6 +128,16 @@ def item_document(item: Mapping[str, Any], tile: str | None, url: str, store: st
     return {**item, "links": links, "assets": assets}
 
 
+def table_row(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item as tables hold it: a row has no place that something could be relative to.
+
+    Args:
+        item: As published, with its band lists.
+    """
+    links = [link for link in item["links"] if urlsplit(link["href"]).scheme]
+    return {**item, "links": links}
+
+
 def _static(link: Mapping[str, Any], up: str) -> dict[str, Any]:
     """Lead to the model's document instead of the server's address of it."""
     if not link["href"].startswith(_MODEL):

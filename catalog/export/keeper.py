@@ -189,9 +189,9 @@ class _Run:
                 self.write(key, b"")
             else:
                 rows = [
-                    documents.item_document(body, place.tile, self._shelf.url, self._store)
+                    documents.table_row(body)
                     for start in range(0, len(inside), _BATCH)
-                    for place, body in self._bodies(inside[start : start + _BATCH])
+                    for _place, body in self._bodies(inside[start : start + _BATCH])
                 ]
                 self.write(key, write_table(rows, collection), documents.PARQUET)
             self._done.tables += 1

@@ -217,6 +217,8 @@ def test_tables_hold_the_items_of_their_month(world):
         assert list(row["bbox"].values()) == stored["bbox"]
         assert row["datetime"].isoformat().replace("+00:00", "Z") == stored["properties"]["datetime"]
         assert row["explains2a:valid_fraction"] == stored["properties"]["explains2a:valid_fraction"]
+        assert row["assets"]["hsi"]["href"] == stored["assets"]["hsi"]["href"]
+        assert {link["rel"] for link in row["links"]} == {"license", "derived_from"}
         assert row["assets"]["hsi"]["file:checksum"] == stored["assets"]["hsi"]["file:checksum"]
         assert "bands" not in row["assets"]["hsi"]
 
