@@ -27,6 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli_backup import add_verbs as add_backup_verbs
 from flows.cli_history import add_verbs
 from flows.cli_operate import add_verbs as add_operator_verbs
 from flows.cli_operate import print_overview
@@ -350,7 +351,12 @@ def serve(
     with _assemble() as assembly, ProductReader(assembly.store, assembly.settings.resolved_storage) as reader:
         api = assembly.settings.api
         spectra = partial(register_spectra, reader=reader)
-        web = create_app(assembly.database, assembly.settings, routes=[spectra])
+        sign = None
+        if api.asset_links == "signed":
+            from infra.storage.signing import s3_signer
+
+            sign = s3_signer(assembly.settings.resolved_storage, api.signed_seconds)
+        web = create_app(assembly.database, assembly.settings, routes=[spectra], sign=sign)
         uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info")
 
 
@@ -589,6 +595,7 @@ def clean_scenes(
 
 
 add_verbs(app)
+add_backup_verbs(app)
 add_operator_verbs(app, scenes_app)
 
 
