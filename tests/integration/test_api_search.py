@@ -202,6 +202,16 @@ def test_queryables_are_schemas_that_items_obey(http):
     assert http.get("/collections/none/sortables").status_code == 404
 
 
+def test_the_api_describes_itself(http):
+    described = http.get("/api")
+    assert described.status_code == 200
+    assert described.headers["content-type"].startswith("application/vnd.oai.openapi+json")
+    search = described.json()["paths"]["/search"]
+    named = {parameter["name"] for parameter in search["get"]["parameters"]}
+    assert {"filter", "filter-lang", "filter-crs", "sortby", "fields", "query", "token", "bbox"} <= named
+    assert http.get("/api.html").status_code == 200
+
+
 def test_collections_can_be_searched(client, http):
     def found(**asked):
         return [each.id for each in client.collection_search(**asked).collections()]
