@@ -74,13 +74,13 @@ def backlog_markdown(waiting: Sequence[SceneRow], seen: Overview) -> str:
 def completeness_markdown(report: Reconciliation) -> str:
     """Write counts per region and day, then what is not as it should be."""
     days = (
-        (one.region, f"{one.day}", "?" if one.offered is None else one.offered, one.known, one.published,
+        (one.region, f"{one.day}", "?" if one.offered is None else one.offered, one.known, one.missing, one.published,
          ", ".join(f"{number} {why}" for why, number in sorted(one.rejected.items())), one.waiting, one.quarantined,
-         one.superseded, one.missing)
+         one.superseded)
         for one in sorted(report.days, key=lambda day: (day.day, day.region), reverse=True)
     )  # fmt: skip
-    titles = ("region", "day", "offered", "known", "published", "rejected", "waiting", "quarantined", "superseded",
-              "missing")  # fmt: skip
+    titles = ("region", "day", "offered", "known", "missing", "published", "rejected", "waiting", "quarantined",
+              "superseded")  # fmt: skip
     parts = [
         f"{report.begin} to {report.end}: {report.files_checked} files compared, {report.files_hashed} read again.",
         _table(titles, days) if report.days else "No scene was offered or is known.",

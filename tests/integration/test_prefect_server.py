@@ -13,15 +13,23 @@ import pytest
 from flows import services
 
 
-def ask(api, path, body):
-    """Post a question; Prefect says 503 while its SQLite is busy, and its own client tries again as this does."""
+def send(method, url, body):
+    """Ask the server; it says 503 while its SQLite is busy, and Prefect's own client tries again as this does."""
     for _ in range(30):
-        answer = httpx.post(f"{api}/{path}", json=body, timeout=60)
+        answer = httpx.request(method, url, json=body, timeout=60)
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
-        time.sleep(2)
+        time.sleep(1)
     answer.raise_for_status()
-    return answer.json()
+    return answer
+
+
+def ask(api, path, body):
+    return send("POST", f"{api}/{path}", body).json()
+
+
+def pause(api, *, paused):
+    send("PATCH", f"{api}/work_pools/gpu", {"is_paused": paused})
 
 
 SCHEDULED = {"watch", "reconcile", "report", "maintain"}
@@ -67,7 +75,7 @@ def a_run_that_died_before_claiming_is_replaced(api):
     runs = ask(api, "flow_runs/filter", of_process)
     assert len(runs) == 7
     cancelled = {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True}
-    httpx.post(f"{api}/flow_runs/{runs[0]['id']}/set_state", json=cancelled, timeout=30).raise_for_status()
+    send("POST", f"{api}/flow_runs/{runs[0]['id']}/set_state", cancelled)
     schedule(api)
     runs = ask(api, "flow_runs/filter", of_process)
     assert sorted(run["state_type"] for run in runs) == ["CANCELLED"] + ["SCHEDULED"] * 7
@@ -82,9 +90,9 @@ def a_backfill_waits_behind_todays_scenes(api):
     modes = {run["id"]: run["work_queue_name"] for run in runs if run["state_type"] == "SCHEDULED"}
     assert sorted(modes.values()) == ["backfill"] * 3 + ["realtime"] * 4
     assert all(f"mode:{run['work_queue_name']}" in run["tags"] for run in runs)
-    httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": False}, timeout=30).raise_for_status()
+    pause(api, paused=False)
     handed = ask(api, "work_pools/gpu/get_scheduled_flow_runs", {"limit": 4})
-    httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": True}, timeout=30).raise_for_status()
+    pause(api, paused=True)
     assert [modes.get(one["flow_run"]["id"], "realtime") for one in handed] == ["realtime"] * len(handed)
 
 
@@ -155,7 +163,7 @@ def test_the_cron_deployment_gets_a_scheduled_run_and_down_stops_everything(oper
         api = running.prefect_api_url
         deployments = {d["name"]: d for d in ask(api, "deployments/filter", {})}
         assert set(deployments) == SCHEDULED | BY_HAND
-        httpx.patch(f"{api}/work_pools/gpu", json={"is_paused": True}, timeout=30).raise_for_status()
+        pause(api, paused=True)
         assert {name for name, one in deployments.items() if one["schedules"]} == SCHEDULED
         for name in SCHEDULED:
             (cron,) = deployments[name]["schedules"]

@@ -29,7 +29,7 @@ def test_completeness_tells_counts_reasons_and_what_is_wrong():
     report.days = [DayCount("site", date(2026, 1, 1), None, 2, 1, rejected={"cloud": 1})]
     report.found = [Discrepancy(Kind.LOST, "s3://b/[x](javascript:1)", "site", "is not in the store")]
     page = completeness_markdown(report)
-    assert "| site | 2026-01-01 | ? | 2 | 1 | 1 cloud |" in page
+    assert "| site | 2026-01-01 | ? | 2 | 0 | 1 | 1 cloud |" in page
     assert "only told" in page
     assert "[x](" not in page
     assert "agree" in completeness_markdown(Reconciliation(date(2026, 1, 1), date(2026, 1, 2)))
