@@ -108,10 +108,12 @@ def reconcile(
     if as_json:
         _json({**asdict(found), "counts": found.counts()})
     else:
-        table = Table("region", "day", "offered", "known", "published", "rejected", "waiting", "quarantined", "missing")
+        table = Table("region", "day", "offer", "known", "miss", "publ", "rej", "wait", "quar")
+        for column in table.columns[1:]:
+            column.no_wrap = True
         for one in found.days:
             offered = "?" if one.offered is None else one.offered
-            numbers = (one.known, one.published, sum(one.rejected.values()), one.waiting, one.quarantined, one.missing)
+            numbers = (one.known, one.missing, one.published, sum(one.rejected.values()), one.waiting, one.quarantined)
             table.add_row(one.region, str(one.day), *map(str, (offered, *numbers)))
         out.print(table)
         for problem in found.found:
