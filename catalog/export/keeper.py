@@ -182,9 +182,12 @@ class _Run:
 
     def _write_tables(self, collection: Mapping[str, Any], mine: list[_Place]) -> None:
         """Write the tables of months in which something changed."""
-        for month in sorted({place.month for place in self._touched if place.collection == collection["id"]}):
-            key = documents.table_key(collection["id"], month)
-            inside = [place for place in mine if place.month == month]
+        touched = {place.month for place in self._touched if place.collection == collection["id"]}
+        by_month = defaultdict(list)
+        for place in mine:
+            by_month[place.month].append(place)
+        for month in sorted(touched):
+            key, inside = documents.table_key(collection["id"], month), by_month[month]
             if self._dry_run:
                 self.write(key, b"")
             else:
