@@ -12,16 +12,26 @@ import pytest
 
 from flows import services
 
+PATIENCE_S = 300
+
 
 def send(method, url, body):
-    """Ask the server; it says 503 while its SQLite is busy, and Prefect's own client tries again as this does."""
-    for _ in range(30):
-        answer = httpx.request(method, url, json=body, timeout=60)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            break
+    """Ask the server as Prefect's own client does: again after a 503 or a silence, while its SQLite is busy.
+
+    Every request sent here may be repeated: it reads, sets a state that stands, or carries an idempotency key.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            answer = httpx.request(method, url, json=body, timeout=30)
+        except httpx.TimeoutException:
+            if time.monotonic() > deadline:
+                raise
+            continue
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+            answer.raise_for_status()
+            return answer
         time.sleep(1)
-    answer.raise_for_status()
-    return answer
 
 
 def ask(api, path, body):
@@ -139,9 +149,9 @@ def operators_runs_end_well_and_leave_their_artifacts(api, deployments):
     }
     runs = {}
     for name, parameters in wanted.items():
-        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters, "idempotency_key": f"by-hand-{name}"}
         runs[name] = ask(api, f"deployments/{deployments[name]['id']}/create_flow_run", body)["id"]
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         these = {"flow_runs": {"id": {"any_": [*runs.values()]}}}
         states = {run["id"]: run["state"] for run in ask(api, "flow_runs/filter", these)}
