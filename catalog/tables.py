@@ -120,15 +120,24 @@ class DeliveryRecord(Base):
     """Every item of every source that was ever seen of a scene; a second one is a duplicate, never a second scene."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (UniqueConstraint("source", "source_item_id", "scene_id", name="uq_delivery"),)
+    __table_args__ = (
+        UniqueConstraint("source", "source_item_id", "scene_id", name="uq_delivery"),
+        Index("ix_deliveries_published", "source", "published"),
+    )
 
     id: Mapped[int] = mapped_column(_BIG, primary_key=True, autoincrement=True)
     scene_id: Mapped[int] = mapped_column(_BIG, ForeignKey("scenes.id"), index=True)
     source: Mapped[str] = mapped_column(String(64))
     source_item_id: Mapped[str] = mapped_column(String(256))
     outcome: Mapped[str] = mapped_column(String(16))
-    """What the ledger made of it: new, reprocessing, duplicate or outdated."""
+    """What the ledger made of it; see `catalog.scenes.DeliveryOutcome`."""
     seen_at: Mapped[datetime]
+    published: Mapped[datetime | None]
+    """When the source made it available, or when it was generated where the source does not say."""
+    missed_at: Mapped[datetime | None]
+    """Since when looks that should have shown it do not; None while it is offered."""
+    withdrawn_at: Mapped[datetime | None]
+    """When it was taken for deleted upstream: it had been missed for longer than the grace period."""
 
 
 class TransitionRecord(Base):
@@ -153,6 +162,25 @@ class WatermarkRecord(Base):
     source: Mapped[str] = mapped_column(String(64), primary_key=True)
     region: Mapped[str] = mapped_column(String(64), primary_key=True)
     published: Mapped[datetime]
+
+
+class ModelReleaseRecord(Base):
+    """Which model was put in force: when, by whom, why. The newest row counts; without rows the settings do."""
+
+    __tablename__ = "model_releases"
+
+    id: Mapped[int] = mapped_column(_BIG, primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    action: Mapped[str] = mapped_column(String(16))
+    """``promote`` or ``rollback``."""
+    actor: Mapped[str] = mapped_column(String(128))
+    why: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(String(160))
+    """Id of the model's item."""
+    digest: Mapped[str] = mapped_column(String(64))
+    """Of the weights; what is loaded from `path` must have it."""
+    path: Mapped[str] = mapped_column(Text)
+    """Folder of the weights; empty: the shipped ones."""
 
 
 class CollectionRecord(Base):
