@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from catalog.states import SceneState
-from catalog.tables import AssetRecord, ItemRecord, ItemVersionRecord, SceneRecord, item_search
+from catalog.tables import AssetRecord, DeliveryRecord, ItemRecord, ItemVersionRecord, SceneRecord, item_search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +33,8 @@ class KnownScene:
     reason: str | None
     error_class: str | None
     item_id: str | None
+    upstream_published: datetime | None
+    """When its source made it available, where it says."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ def known_scenes(database: Database, regions: Sequence[str], begin: datetime, en
     )
     with database.read() as session:
         return [_known(*row) for row in session.execute(query).tuples()]
+
+
+def withdrawn_scenes(database: Database, regions: Sequence[str], begin: datetime, end: datetime) -> set[int]:
+    """Return the scenes of some regions and times whose own source item was taken for deleted upstream."""
+    query = (
+        select(SceneRecord.id)
+        .join(DeliveryRecord, DeliveryRecord.scene_id == SceneRecord.id)
+        .where(SceneRecord.region.in_(regions), SceneRecord.sensed >= begin, SceneRecord.sensed < end)
+        .where(DeliveryRecord.source == SceneRecord.source, DeliveryRecord.withdrawn_at.is_not(None))
+        .where(DeliveryRecord.source_item_id == SceneRecord.source_item_id)
+    )
+    with database.read() as session:
+        return set(session.scalars(query))
 
 
 def _known(*row: object) -> KnownScene:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import String, and_, cast, func, or_, select, update
 
+from catalog.absence import Absence, note_absence
 from catalog.deliveries import record_deliveries
 from catalog.dialects import Queue, database_now, line_up
 from catalog.scenes import (
@@ -70,6 +71,15 @@ class Ledger:
             return []
         with self._database.write() as session:
             return record_deliveries(session, batch, actor)
+
+    def note_absence(
+        self, source: str, region: str, shown: Collection[str], *, since: datetime, now: datetime, grace: timedelta,
+        actor: str,
+    ) -> Absence:  # fmt: skip
+        """Note what a source that answered to the end does not show any more; see `catalog.absence.note_absence`."""
+        with self._database.write() as session:
+            line_up(session, Queue.DISCOVERY)
+            return note_absence(session, source, region, shown, since=since, now=now, grace=grace, actor=actor)
 
     def claim(self, scene_id: int, *, actor: str, lease: timedelta) -> Claim:
         """Take a scene to work on: one conditional UPDATE decides between workers.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from infra.settings import Reprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from catalog.states import SceneState
 
@@ -73,6 +75,14 @@ class Discovery:
     """When the source made it available, aware."""
     source_item: dict[str, Any]
     """The STAC item, enough to open the scene again."""
+    policy: Reprocessing = Reprocessing.REPROCESS
+    """What the region wants to follow from a newer revision."""
+    preferred_to: frozenset[str] = frozenset()
+    """Sources that this delivery's source comes before."""
+    area: dict[str, Any] | None = None
+    """The region's geometry, within which two stations' deliveries are compared; None: their whole footprints are."""
+    as_part: Callable[[int], Discovery] | None = field(default=None, repr=False, compare=False)
+    """Tells the same delivery as the acquisition's part of a number, from 2 on; None: it cannot be one."""
 
     @property
     def revision(self) -> tuple[str, str]:
@@ -80,8 +90,18 @@ class Discovery:
         generated = self.generated.astimezone(UTC).replace(microsecond=0).isoformat() if self.generated else ""
         return self.baseline, generated
 
+    @property
+    def offered(self) -> datetime | None:
+        """When the source made it available; where it does not say, the product's generation stands for it."""
+        return self.published or self.generated
 
-DeliveryOutcome = Literal["new", "known", "duplicate", "reprocessing", "outdated"]
+
+DeliveryOutcome = Literal[
+    "new", "known", "duplicate", "reprocessing", "outdated", "ignored", "unchanged", "covered", "part"
+]
+
+MAKES_SCENES: Final[frozenset[DeliveryOutcome]] = frozenset({"new", "reprocessing", "part"})
+"""Outcomes after which there is a scene more."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,9 @@ class Discovered:
     scene_id: int
     outcome: DeliveryOutcome
     """``new``; ``known``: this very item was seen before; ``duplicate``: the same product from elsewhere;
-    ``reprocessing``: a newer revision of a known acquisition, a scene of its own; ``outdated``: an older one, left."""
+    ``reprocessing``: a newer revision of a known acquisition, a scene of its own; ``outdated``: an older one, left;
+    ``ignored``, ``unchanged``: a newer one, left because the region wants none, or none of the same quality;
+    ``part``: another station's delivery with pixels that nobody has, a scene of its own; ``covered``: one without."""
     discovery: Discovery
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MOST_DAYS = 60
+"""Lines of one look's table of days."""
+
 _WHOLE = 100.0
 _STEP = 5.0
 """Per cent between two updates of the progress bar: a bar, not a load on the server."""
@@ -51,6 +54,14 @@ def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview
     """Write the keyed artifact ``today``: what the last look found and where everything stands."""
     lines = [f"Asked {report.asked} source and region pairs.", "", "| delivered | scenes |", "| --- | ---: |"]
     lines += [f"| {outcome} | {number} |" for outcome, number in sorted(report.outcomes.items())]
+    lines += ["", (f"Left to sources before: {report.left_to_others}. Not shown again: {report.missed} deliveries; "
+              f"taken for withdrawn by this look: {len(report.withdrawn)} scenes.")]  # fmt: skip
+    if report.days:
+        lines += ["", "| region | day of sensing | offered | new | late |", "| --- | --- | ---: | ---: | ---: |"]
+        lines += [
+            f"| {escape(region)} | {day} | {count.offered} | {count.new} | {count.late} |"
+            for (region, day), count in sorted(report.days.items(), reverse=True)[:_MOST_DAYS]
+        ]
     lines += ["", overview_markdown(seen)]
     for title, entries in (
         ("Process runs asked for", scheduled),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from catalog.inventory import known_scenes, made_by
 from catalog.model_item import model_item_id
 from catalog.overview import overview
+from catalog.scenes import MAKES_SCENES
 from catalog.states import SceneState
 from flows.watching import discovery_of
 from infra.sources import Unreadable
@@ -35,7 +36,7 @@ class Plan:
     """What a backfill would do."""
 
     new: tuple[Discovery, ...]
-    """Acquisitions that the ledger does not know yet, once each per region."""
+    """Acquisitions that the ledger does not know yet, once each per region in their newest revision."""
     remake: tuple[int, ...]
     """Published scenes that another model made; empty unless asked for."""
     known: int
@@ -50,6 +51,8 @@ class Plan:
     """Of the files that would be written."""
     silent: tuple[str, ...]
     """Sources that gave no usable answer; call again for what they have."""
+    others: tuple[Discovery, ...] = ()
+    """Other deliveries of the new acquisitions, for the ledger to judge: another station's may show pixels of its own."""
 
     @property
     def total(self) -> int:
@@ -85,7 +88,8 @@ def plan_backfill(
     known = known_scenes(assembly.database, names, first, behind)
     have = {(scene.region, scene.acquisition) for scene in known}
     offers, silent = _offers(assembly, names, first, behind, progress)
-    new = {key: offer for key, offer in offers.items() if key not in have}
+    new = {key: max(some, key=lambda offer: offer.revision) for key, some in offers.items() if key not in have}
+    others = [offer for key, first in new.items() for offer in offers[key] if offer is not first]
     again: list[tuple[str, int]] = []
     if remake:
         model, makers = model_item_id(load_card(assembly.settings.model_path)), _makers(assembly)
@@ -95,6 +99,7 @@ def plan_backfill(
     seconds, size = _cost(assembly, scenes)
     return Plan(
         new=tuple(new.values()),
+        others=tuple(others),
         remake=tuple(scene for _, scene in again),
         known=len(set(offers) & have),
         scenes=scenes,
@@ -120,9 +125,13 @@ def record_backfill(assembly: Assembly, plan: Plan, *, who: str) -> int:
     """
     actor = f"{ACTOR}/{who}"
     queued = 0
-    for start in range(0, len(plan.new), _RECORD_BATCH):
-        done = assembly.ledger.discover(plan.new[start : start + _RECORD_BATCH], actor=actor)
-        queued += sum(one.outcome in {"new", "reprocessing"} for one in done)
+    others: dict[tuple[str, str], list[Discovery]] = {}
+    for offer in plan.others:
+        others.setdefault((offer.region, offer.acquisition), []).append(offer)
+    wanted = [each for one in plan.new for each in (one, *others.get((one.region, one.acquisition), ()))]
+    for start in range(0, len(wanted), _RECORD_BATCH):
+        done = assembly.ledger.discover(wanted[start : start + _RECORD_BATCH], actor=actor)
+        queued += sum(one.outcome in MAKES_SCENES for one in done)
     for scene in plan.remake:
         assembly.ledger.intervene(scene, SceneState.DISCOVERED, actor=actor, why="to be made by the model in force")
         queued += 1
@@ -131,9 +140,9 @@ def record_backfill(assembly: Assembly, plan: Plan, *, who: str) -> int:
 
 def _offers(
     assembly: Assembly, names: tuple[str, ...], first: datetime, behind: datetime, progress: Callable[[str], None]
-) -> tuple[dict[tuple[str, str], Discovery], list[str]]:
-    """Return the newest revision of each acquisition offered over each region, and who was silent."""
-    offers: dict[tuple[str, str], Discovery] = {}
+) -> tuple[dict[tuple[str, str], list[Discovery]], list[str]]:
+    """Return what is offered of each acquisition over each region, sources in their order, and who was silent."""
+    offers: dict[tuple[str, str], list[Discovery]] = {}
     silent = []
     for source in assembly.settings.sources:
         for name in names:
@@ -145,9 +154,7 @@ def _offers(
                     if isinstance(found, Unreadable) or not first <= found.key.sensed < behind:
                         continue
                     offer = discovery_of(found, region)
-                    before = offers.setdefault((name, offer.acquisition), offer)
-                    if offer.revision > before.revision:
-                        offers[name, offer.acquisition] = offer
+                    offers.setdefault((name, offer.acquisition), []).append(offer)
             except SourceError as error:
                 silent.append(f"{source.name} / {name}: {error}")
     return offers, silent

@@ -16,13 +16,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from catalog.deprecation import deprecate
-from catalog.inventory import known_scenes, named_versions
+from catalog.inventory import known_scenes, named_versions, withdrawn_scenes
 from catalog.overview import head_of
 from catalog.states import SceneState
 from flows.housekeeping import remove_orphans
 from flows.names import attempt_of
 from flows.watching import discovery_of
-from infra.sources import Unreadable
+from infra.sources import Unreadable, whole_acquisition
 from infra.sources.errors import SourceError
 from infra.storage.errors import ObjectMissing, StorageError
 from infra.verify import hash_object
@@ -104,6 +104,10 @@ class DayCount:
     """By gate."""
     missing: int = 0
     """Offered and not known when reconciliation began."""
+    late: int = 0
+    """Published upstream later after their sensing than `processing.late_hours`."""
+    withdrawn: int = 0
+    """Taken for deleted upstream: their source has not shown them for longer than the grace period."""
 
 
 @dataclass
@@ -203,7 +207,9 @@ class _Reconciler:
         self._progress("catalog and store")
         self._catalog(names, known)
         self._orphans()
-        self._report.days = _day_counts(known, offered)
+        gone = withdrawn_scenes(self._assembly.database, names, self._scope.first, self._scope.behind)
+        late = timedelta(hours=self._assembly.settings.processing.late_hours)
+        self._report.days = _day_counts(known, offered, gone, late)
         return self._report
 
     def _tell(self, kind: Kind, subject: str, region: str, said: str, repair: str = "") -> None:
@@ -226,10 +232,12 @@ class _Reconciler:
             said = f"{offer.source} offers {offer.source_item_id}, sensed {offer.sensed:%Y-%m-%d %H:%M}"
             self._tell(Kind.MISSING, offer.acquisition, region.id, said, f"{self._do} recorded in the ledger")
         if new and not self._scope.dry_run:
-            self._assembly.ledger.discover(new, actor=self._actor)
+            newest_first = sorted(new, key=lambda offer: offer.revision, reverse=True)
+            self._assembly.ledger.discover(newest_first, actor=self._actor)
         there = {offer.acquisition: offer.sensed.astimezone(UTC).date() for offer in offers}
         for scene in known:
-            if scene.acquisition not in there and scene.source in spoken and scene.state is not SceneState.SUPERSEDED:
+            whole = whole_acquisition(scene.acquisition)
+            if whole not in there and scene.source in spoken and scene.state is not SceneState.SUPERSEDED:
                 said = f"scene {scene.id} ({scene.state}) is not offered by {scene.source} any more"
                 self._tell(Kind.EXTRA, scene.acquisition, region.id, said)
         return None if silent else there
@@ -243,18 +251,30 @@ class _Reconciler:
         offers: list[Discovery] = []
         silent, spoken = False, set()
         for source in self._assembly.settings.sources:
+            shown = set()
             try:
                 # Nothing is published before it is sensed: publication since the first day covers every sensing day.
                 for found in self._assembly.source(source.name).search(region, self._scope.first):
+                    shown.add(found.item_id)
                     if isinstance(found, Unreadable):
                         self._tell(Kind.UNREADABLE, found.item_id, region.id, f"{source.name}: {found.reason}")
                     elif self._scope.first <= found.key.sensed < self._scope.behind:
                         offers.append(discovery_of(found, region))
                 spoken.add(source.name)
+                self._note_absence(source.name, region, shown)
             except SourceError as error:
                 silent = True
                 self._tell(Kind.SILENT, source.name, region.id, str(error))
         return offers, silent, spoken
+
+    def _note_absence(self, source: str, region: Region, shown: set[str]) -> None:
+        """Write into the ledger what a source does not show any more; the grace period is the watch's."""
+        if self._scope.dry_run:
+            return
+        grace = timedelta(hours=self._assembly.settings.processing.withdrawn_after_hours)
+        self._assembly.ledger.note_absence(
+            source, region.id, shown, since=self._scope.first, now=datetime.now(UTC), grace=grace, actor=self._actor
+        )
 
     def _catalog(self, names: Sequence[str], known: Sequence[KnownScene]) -> None:
         """Compare ledger, items and files; read a sample of the files again."""
@@ -342,7 +362,9 @@ def _title(version: NamedVersion) -> str:
     return f"{version.item_id} version {version.version}"
 
 
-def _day_counts(known: Sequence[KnownScene], offered: Mapping[str, dict[str, date] | None]) -> list[DayCount]:
+def _day_counts(
+    known: Sequence[KnownScene], offered: Mapping[str, dict[str, date] | None], gone: set[int], late: timedelta
+) -> list[DayCount]:
     """Count per region and day of sensing; days without any scene have no line."""
     days: dict[tuple[str, date], DayCount] = {}
 
@@ -351,7 +373,11 @@ def _day_counts(known: Sequence[KnownScene], offered: Mapping[str, dict[str, dat
         return days.setdefault((region, when), DayCount(region, when, None if silent else 0))
 
     for scene in known:
-        _count(day(scene.region, scene.sensed.astimezone(UTC).date()), scene)
+        count = day(scene.region, scene.sensed.astimezone(UTC).date())
+        _count(count, scene)
+        count.withdrawn += scene.id in gone
+        published = scene.upstream_published
+        count.late += published is not None and published - scene.sensed > late
     have = {(scene.region, scene.acquisition) for scene in known}
     for region, acquisitions in offered.items():
         for acquisition, when in (acquisitions or {}).items():

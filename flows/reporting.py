@@ -76,11 +76,11 @@ def completeness_markdown(report: Reconciliation) -> str:
     days = (
         (one.region, f"{one.day}", "?" if one.offered is None else one.offered, one.known, one.missing, one.published,
          ", ".join(f"{number} {why}" for why, number in sorted(one.rejected.items())), one.waiting, one.quarantined,
-         one.superseded)
+         one.superseded, one.late, one.withdrawn)
         for one in sorted(report.days, key=lambda day: (day.day, day.region), reverse=True)
     )  # fmt: skip
     titles = ("region", "day", "offered", "known", "missing", "published", "rejected", "waiting", "quarantined",
-              "superseded")  # fmt: skip
+              "superseded", "late", "withdrawn")  # fmt: skip
     parts = [
         f"{report.begin} to {report.end}: {report.files_checked} files compared, {report.files_hashed} read again.",
         _table(titles, days) if report.days else "No scene was offered or is known.",

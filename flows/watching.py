@@ -5,23 +5,41 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from catalog.ledger import Discovery
+from catalog.scenes import MAKES_SCENES
 from infra.sources import Unreadable
 from infra.sources.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
 
+    from catalog.absence import Absence
     from catalog.ledger import Discovered
     from flows.assembly import Assembly
-    from infra.settings import Region
+    from infra.settings import Region, SourceSettings
     from infra.sources import Acquisition
 
 logger = logging.getLogger(__name__)
 
-DISCOVERY_BATCH = 200
+DISCOVERY_BATCH: Final = 1000
+
+_MOST_SILENCES: Final = 2
+"""Regions over which a source may be silent in a row; then this look leaves it alone, and the others get their turn."""
+
+
+@dataclass
+class OfferedDay:
+    """What the sources offered of one region and day of sensing, in one look."""
+
+    offered: int = 0
+    """Deliveries; an acquisition that two sources or stations deliver counts twice."""
+    new: int = 0
+    """Scenes made of them."""
+    late: int = 0
+    """Of those, published later after their sensing than `processing.late_hours`."""
 
 
 @dataclass
@@ -38,13 +56,31 @@ class WatchReport:
     """Sources that gave no usable answer, with the reason; they are asked again from the same mark."""
     new_scenes: list[int] = field(default_factory=list)
     """Ledger rows made by this look."""
+    days: dict[tuple[str, date], OfferedDay] = field(default_factory=dict)
+    """By region and day of sensing, UTC."""
+    left_to_others: int = 0
+    """Young offers of a source that waits for those before it; they are taken by a later look."""
+    missed: int = 0
+    """Deliveries that their source did not show again, for less than the grace period."""
+    withdrawn: list[int] = field(default_factory=list)
+    """Scenes of which a delivery was taken for deleted upstream by this look."""
 
-    def count(self, discovered: list[Discovered]) -> None:
+    def count(self, discovered: list[Discovered], *, late: timedelta) -> None:
         """Add the outcomes of one batch."""
         for one in discovered:
             self.outcomes[one.outcome] = self.outcomes.get(one.outcome, 0) + 1
-            if one.outcome in {"new", "reprocessing"}:
+            offer = one.discovery
+            day = self.days.setdefault((offer.region, offer.sensed.astimezone(UTC).date()), OfferedDay())
+            day.offered += 1
+            if one.outcome in MAKES_SCENES:
                 self.new_scenes.append(one.scene_id)
+                day.new += 1
+                day.late += offer.offered is not None and offer.offered - offer.sensed > late
+
+    def note(self, absence: Absence) -> None:
+        """Add what one source did not show again."""
+        self.missed += len(absence.missed)
+        self.withdrawn += absence.withdrawn
 
 
 def watch_sources(
@@ -56,6 +92,10 @@ def watch_sources(
     progress: Callable[[str], None] = logger.info,
 ) -> WatchReport:
     """Look at every source and write what was found into the ledger.
+
+    The sources' order in the settings is their order of preference: a scene that nobody has begun is made from the
+    first that delivers it. A source with `wait_hours` leaves young offers to those before it, unless one of them is
+    silent.
 
     Args:
         assembly: The system's parts.
@@ -69,58 +109,111 @@ def watch_sources(
     """
     now = now or datetime.now(UTC)
     report = WatchReport()
+    silent: set[str] = set()
+    """Regions over which some source so far gave no answer."""
     for source in assembly.settings.sources:
+        failures = 0
         for region in assembly.regions:
+            if failures >= _MOST_SILENCES:
+                silent.add(region.id)
+                report.unavailable.append(f"{source.name} / {region.id}: not asked, it was silent {failures} times")
+                continue
             progress(f"asking {source.name} about {region.id}")
             report.asked += 1
+            wait = timedelta(0) if region.id in silent else timedelta(hours=source.wait_hours)
             try:
-                _watch_one(assembly, source.name, region, report, actor=actor, now=now, dry_run=dry_run)
+                _Look(assembly, source, region, report, actor=actor, now=now, wait=wait, dry_run=dry_run).run()
+                failures = 0
             except SourceError as error:
                 logger.warning("source %s gave no usable answer: %s", source.name, error)
                 report.unavailable.append(f"{source.name} / {region.id}: {error}")
+                silent.add(region.id)
+                failures += 1
     return report
 
 
-def _watch_one(
-    assembly: Assembly, source: str, region: Region, report: WatchReport, *, actor: str, now: datetime, dry_run: bool
-) -> None:
-    processing = assembly.settings.processing
-    mark = assembly.ledger.watermark(source, region.id)
-    since = (
-        mark - timedelta(hours=processing.look_back_hours)
-        if mark
-        else now - timedelta(days=processing.first_look_back_days)
-    )
-    newest, batch = mark, []
-    for found in assembly.source(source).search(region, since):
-        if isinstance(found, Unreadable):
-            told = f"{found.item_id}: {found.reason}"
-            if told not in report.unreadable:  # it may lie in several regions
-                report.unreadable.append(told)
-            continue
-        batch.append(discovery_of(found, region))
-        # Where a source publishes no time of publication, the product's generation time stands for it.
-        newest = max(filter(None, (newest, found.published or found.revision.generated)), default=None)
-        if len(batch) >= DISCOVERY_BATCH:
-            _record(assembly, batch, report, actor=actor, dry_run=dry_run)
-            batch = []
-    _record(assembly, batch, report, actor=actor, dry_run=dry_run)
-    if newest and newest != mark and not dry_run:
-        # An item dated in the future must not hide everything that is published until then.
-        assembly.ledger.set_watermark(source, region.id, min(newest, now))
+@dataclass
+class _Look:
+    """One look at one source over one region."""
+
+    assembly: Assembly
+    source: SourceSettings
+    region: Region
+    report: WatchReport
+    actor: str
+    now: datetime
+    wait: timedelta
+    """Offers younger than this are left to the sources before."""
+    dry_run: bool
+
+    def run(self) -> None:
+        """Ask, record, note what is gone, and move the mark."""
+        ledger, name, region = self.assembly.ledger, self.source.name, self.region
+        processing = self.assembly.settings.processing
+        mark = ledger.watermark(name, region.id)
+        since = (
+            mark - timedelta(hours=processing.look_back_hours)
+            if mark
+            else self.now - timedelta(days=processing.first_look_back_days)
+        )
+        newest, oldest_left, batch, shown = mark, None, [], set[str]()
+        for found in self.assembly.source(name).search(region, since):
+            shown.add(found.item_id)
+            if isinstance(found, Unreadable):
+                told = f"{found.item_id}: {found.reason}"
+                if told not in self.report.unreadable:  # it may lie in several regions
+                    self.report.unreadable.append(told)
+                continue
+            offer = discovery_of(found, region, self._before)
+            if offer.offered is not None and self.now - offer.offered < self.wait:
+                self.report.left_to_others += 1
+                oldest_left = min(filter(None, (oldest_left, offer.offered)))
+                continue
+            batch.append(offer)
+            newest = max(filter(None, (newest, offer.offered)), default=None)
+            if len(batch) >= DISCOVERY_BATCH:
+                self._record(batch)
+                batch = []
+        self._record(batch)
+        if self.dry_run:
+            return
+        self._note_absence(shown, since)
+        if newest and newest != mark:
+            # An item dated in the future must not hide everything that is published until then, nor what is left.
+            ledger.set_watermark(name, region.id, min(filter(None, (newest, self.now, oldest_left))))
+
+    @property
+    def _before(self) -> frozenset[str]:
+        """Sources that this one comes before."""
+        names = [source.name for source in self.assembly.settings.sources]
+        return frozenset(names[names.index(self.source.name) + 1 :])
+
+    def _record(self, batch: list[Discovery]) -> None:
+        if not batch:
+            return
+        if self.dry_run:
+            self.report.outcomes["would record"] = self.report.outcomes.get("would record", 0) + len(batch)
+            return
+        late = timedelta(hours=self.assembly.settings.processing.late_hours)
+        self.report.count(self.assembly.ledger.discover(batch, actor=self.actor), late=late)
+
+    def _note_absence(self, shown: set[str], since: datetime) -> None:
+        grace = timedelta(hours=self.assembly.settings.processing.withdrawn_after_hours)
+        self.report.note(
+            self.assembly.ledger.note_absence(
+                self.source.name, self.region.id, shown, since=since, now=self.now, grace=grace, actor=self.actor
+            )
+        )
 
 
-def _record(assembly: Assembly, batch: list[Discovery], report: WatchReport, *, actor: str, dry_run: bool) -> None:
-    if not batch:
-        return
-    if dry_run:
-        report.outcomes["would record"] = report.outcomes.get("would record", 0) + len(batch)
-        return
-    report.count(assembly.ledger.discover(batch, actor=actor))
+def discovery_of(found: Acquisition, region: Region, preferred_to: frozenset[str] = frozenset()) -> Discovery:
+    """Tell the ledger's side what a source offers over a region.
 
-
-def discovery_of(found: Acquisition, region: Region) -> Discovery:
-    """Tell the ledger's side what a source offers over a region."""
+    Args:
+        found: What the source offers.
+        region: The region.
+        preferred_to: Sources that this one comes before.
+    """
     return Discovery(
         acquisition=found.key.id,
         region=region.id,
@@ -133,4 +226,8 @@ def discovery_of(found: Acquisition, region: Region) -> Discovery:
         generated=found.revision.generated,
         published=found.published,
         source_item=found.item,
+        policy=region.reprocessing,
+        preferred_to=preferred_to,
+        area=region.geometry,
+        as_part=lambda number: discovery_of(found.as_part(number), region, preferred_to),
     )

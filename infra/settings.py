@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -102,6 +103,11 @@ class StorageSettings(_Part):
 
 class _Source(_Part):
     name: str = Field(pattern=_SLUG, description="how this source is called in the ledger and in logs")
+    wait_hours: float = Field(
+        default=0.0, ge=0, le=24 * 365,
+        description="what sources before this one in the list may still deliver is left to them for so long after its "
+        "publication; at once while one of them is silent",
+    )  # fmt: skip
 
 
 class FolderSourceSettings(_Source):
@@ -137,9 +143,23 @@ class StacSourceSettings(_Source):
     access_key: SecretStr | None = None
     secret_key: SecretStr | None = None
     requester_pays: bool = False
+    api_token: SecretStr | None = Field(
+        default=None, description="bearer token for the API itself; sent to its own host only, never to files"
+    )
 
 
 SourceSettings = Annotated[FolderSourceSettings | SafeSourceSettings | StacSourceSettings, Field(discriminator="kind")]
+
+
+class Reprocessing(StrEnum):
+    """What follows when a source delivers an acquisition again in a newer baseline or generation."""
+
+    IGNORE = "ignore"
+    """Nothing, once a product exists or is being made, or a gate has refused it."""
+    REPROCESS = "reprocess"
+    """It is made again; the new product replaces the old one."""
+    IF_QUALITY_DIFFERS = "if-quality-differs"
+    """As `REPROCESS`, but only where what the provider says of the quality has changed."""
 
 
 class Region(_Part):
@@ -150,6 +170,10 @@ class Region(_Part):
     title: str = ""
     cloud_limit: float = Field(default=0.6, ge=0, le=1, description="largest accepted cloud fraction, 0-1")
     crop: bool = Field(default=True, description="limit the product to region and tile instead of the whole tile")
+    reprocessing: Reprocessing = Field(
+        default=Reprocessing.REPROCESS,
+        description="ignore, reprocess or if-quality-differs: what newer revisions cause",
+    )
 
     @field_validator("geometry")
     @classmethod
@@ -196,6 +220,12 @@ class ProcessingSettings(_Part):
     threads: int = Field(default=2, ge=1, le=256, description="threads that compress and read")
     look_back_hours: float = Field(default=72, ge=0, description="the watcher asks again for this long before its mark")
     first_look_back_days: float = Field(default=30, ge=0, description="how far the first watch of a source looks back")
+    late_hours: float = Field(
+        default=24, gt=0, description="from sensing to publication; later deliveries count as late"
+    )
+    withdrawn_after_hours: float = Field(
+        default=48, ge=0, description="a delivery that its source has not shown for so long counts as withdrawn"
+    )
 
     @model_validator(mode="after")
     def _heartbeat_within_lease(self) -> Self:
@@ -328,8 +358,8 @@ def read_regions(path: Path) -> tuple[Region, ...]:
     """Read regions from a GeoJSON FeatureCollection.
 
     Args:
-        path: File whose features carry ``id`` (or a property of that name) and may carry ``title``, ``cloud_limit``
-            and ``crop``.
+        path: File whose features carry ``id`` (or a property of that name) and may carry ``title``, ``cloud_limit``,
+            ``crop`` and ``reprocessing``.
 
     Returns:
         The regions in file order.
@@ -370,7 +400,7 @@ def _region(feature: object) -> Region:
         msg = "not a GeoJSON feature"
         raise ValueError(msg)  # noqa: TRY004 - reported with the other problems of the file
     properties = feature.get("properties") or {}
-    known = {key: properties[key] for key in ("title", "cloud_limit", "crop") if key in properties}
+    known = {key: properties[key] for key in ("title", "cloud_limit", "crop", "reprocessing") if key in properties}
     identifier = feature.get("id", properties.get("id"))
     return Region(id=identifier, geometry=feature.get("geometry"), **known)
 

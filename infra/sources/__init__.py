@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from infra.settings import FolderSourceSettings, SafeSourceSettings, StacSourceSettings
-from infra.sources.acquisition import Acquisition, AcquisitionKey, Asset, SourceRevision, Unreadable
+from infra.sources.acquisition import (
+    Acquisition,
+    AcquisitionKey,
+    Asset,
+    SourceRevision,
+    Unreadable,
+    whole_acquisition,
+)
 from infra.sources.folder import FolderSource
 from infra.sources.safe import SafeSource
 from infra.sources.stac_api import StacApiSource
@@ -24,6 +31,7 @@ __all__ = [
     "SourceRevision",
     "Unreadable",
     "open_source",
+    "whole_acquisition",
 ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import total_ordering
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 SCENE_CLASSES: Final = "SCL"
 """Key of the scene classification among an acquisition's assets, beside the band names."""
 
+PART_PROPERTY: Final = "explains2a:part"
+"""Where an item kept in the ledger says which part of its acquisition it is; see `Acquisition.as_part`."""
+
 _SENTINEL: Final = "sentinel-"
+_PART: Final = re.compile(r"_P[2-9]\Z")
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,25 @@ class AcquisitionKey:
     """MGRS tile without the leading T, such as ``29UPU``."""
     relative_orbit: int | None
     """1-143; None when unknown."""
+    part: int = 1
+    """Two stations may deliver parts of one acquisition that complete each other: the second is part 2."""
 
     @property
     def id(self) -> str:
-        """Stable id such as ``S2A_20170617T113321_29UPU_R080`` (``R---`` when the orbit is unknown)."""
+        """Stable id such as ``S2A_20170617T113321_29UPU_R080`` (``R---`` when the orbit is unknown).
+
+        Part 2 of it ends in ``_P2``, and so on.
+        """
         platform = self.platform.removeprefix(_SENTINEL).upper()
         platform = f"S{platform}" if self.platform.startswith(_SENTINEL) else platform
         orbit = "---" if self.relative_orbit is None else f"{self.relative_orbit:03d}"
-        return f"{platform}_{self.sensed:%Y%m%dT%H%M%S}_{self.tile}_R{orbit}"
+        part = f"_P{self.part}" if self.part > 1 else ""
+        return f"{platform}_{self.sensed:%Y%m%dT%H%M%S}_{self.tile}_R{orbit}{part}"
+
+
+def whole_acquisition(acquisition_id: str) -> str:
+    """Return the id of the acquisition that a part belongs to; of a whole one its own."""
+    return _PART.sub("", acquisition_id)
 
 
 @total_ordering
@@ -117,6 +133,11 @@ class Acquisition:
     """Mean sun zenith, degrees."""
     assets: Mapping[str, Asset]
     """By band name (``B01`` ... ``B12``, ``B8A``) and `SCENE_CLASSES`, native resolution only."""
+
+    def as_part(self, number: int) -> Acquisition:
+        """Return the same delivery as a part of its acquisition; its item says so, and is read back as that part."""
+        properties = {**self.item["properties"], PART_PROPERTY: number}
+        return replace(self, key=replace(self.key, part=number), item={**self.item, "properties": properties})
 
 
 @dataclass(frozen=True)

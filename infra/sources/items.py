@@ -12,12 +12,13 @@ from typing import Any, Final
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
-from infra.sources.acquisition import Acquisition, AcquisitionKey, SourceRevision
+from infra.sources.acquisition import PART_PROPERTY, Acquisition, AcquisitionKey, SourceRevision
 from infra.sources.assets import band_assets
 from infra.sources.errors import ItemUnreadable
 from infra.sources.product_name import ProductName, parse_datatake, parse_product_name
 
 _MAX_ID: Final = 256
+_MAX_PARTS: Final = 9
 
 _CREDENTIAL: Final = re.compile(r"//[^/?#]*@|[?&](sig|token|signature|awsaccesskeyid|x-amz-[a-z-]+)=", re.IGNORECASE)
 """What makes an address a secret: a user, or a signature."""
@@ -122,7 +123,7 @@ def _product_name(item_id: str, properties: Mapping[str, Any]) -> ProductName | 
 
 def _key(name: ProductName | None, properties: Mapping[str, Any], fallback: datetime | None) -> AcquisitionKey:
     if name is not None:
-        return AcquisitionKey(name.platform, name.sensed, name.tile, name.relative_orbit)
+        return AcquisitionKey(name.platform, name.sensed, name.tile, name.relative_orbit, _part(properties))
     datatake = next(
         filter(None, (parse_datatake(str(properties.get(key))) for key in ("s2:datatake_id", "eopf:datatake_id"))), None
     )
@@ -134,7 +135,7 @@ def _key(name: ProductName | None, properties: Mapping[str, Any], fallback: date
         raise ItemUnreadable(
             f"neither s2:product_uri nor the id is a product name, and the item does not give its {', '.join(missing)}"
         )
-    return AcquisitionKey(platform, sensed.replace(microsecond=0), tile, _orbit(properties))
+    return AcquisitionKey(platform, sensed.replace(microsecond=0), tile, _orbit(properties), _part(properties))
 
 
 def _tile(properties: Mapping[str, Any]) -> str:
@@ -149,6 +150,11 @@ def _tile(properties: Mapping[str, Any]) -> str:
 def _orbit(properties: Mapping[str, Any]) -> int | None:
     orbit = properties.get("sat:relative_orbit")
     return orbit if isinstance(orbit, int) and 1 <= orbit <= 143 else None
+
+
+def _part(properties: Mapping[str, Any]) -> int:
+    part = properties.get(PART_PROPERTY)
+    return part if type(part) is int and 1 < part <= _MAX_PARTS else 1
 
 
 def _revision(name: ProductName | None, properties: Mapping[str, Any], item_id: str) -> SourceRevision:
