@@ -52,7 +52,7 @@ class Plan:
     silent: tuple[str, ...]
     """Sources that gave no usable answer; call again for what they have."""
     others: tuple[Discovery, ...] = ()
-    """Other deliveries of the new acquisitions, for the ledger to judge: another station's may show pixels of its own."""
+    """Other deliveries of the new acquisitions, for the ledger to judge: another station's may show more pixels."""
 
     @property
     def total(self) -> int:

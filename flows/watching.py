@@ -165,7 +165,7 @@ class _Look:
                     self.report.unreadable.append(told)
                 continue
             offer = discovery_of(found, region, self._before)
-            if offer.offered is not None and self.now - offer.offered < self.wait:
+            if self.wait and offer.offered is not None and self.now - offer.offered < self.wait:
                 self.report.left_to_others += 1
                 oldest_left = min(filter(None, (oldest_left, offer.offered)))
                 continue

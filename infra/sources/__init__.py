@@ -57,6 +57,22 @@ class AcquisitionSource(Protocol):
         """
         ...
 
+    def find(self, item_id: str) -> Acquisition | None:
+        """Look one item up by its id.
+
+        Args:
+            item_id: As `Acquisition.item_id`.
+
+        Returns:
+            What the source itself says of it, or None where it has no such item.
+
+        Raises:
+            SourceUnavailable: the source did not answer (transient).
+            SourceAnswerInvalid: it answered with something else than the item asked for.
+            ItemUnreadable: the item cannot be understood.
+        """
+        ...
+
     def restore(self, item: dict[str, Any]) -> Acquisition:
         """Rebuild an acquisition from the item kept in the ledger.
 

@@ -21,5 +21,9 @@ class SourceAnswerInvalid(SourceError):
     """The source answered with something that is not what was asked for; asking again would not help."""
 
 
+class NothingThere(SourceAnswerInvalid):
+    """The source says that it has nothing of that name."""
+
+
 class ItemUnreadable(SourceError):
     """One item cannot be understood; the rest of the answer is not affected."""

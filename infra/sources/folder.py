@@ -58,6 +58,23 @@ class FolderSource:
             if found and meets(found.footprint, area):
                 yield found
 
+    def find(self, item_id: str) -> Acquisition | None:
+        """Look one item up by its id; None where the folder has no such item.
+
+        Raises:
+            SourceUnavailable: the folder is missing.
+        """
+        if not self._root.is_dir():
+            raise SourceUnavailable(f"folder {self._root} of source {self.name!r} does not exist or is no folder")
+        for path in sorted(self._root.rglob("*.json")):
+            try:
+                found = self._read(path, datetime.min.replace(tzinfo=UTC))
+            except ItemUnreadable:
+                continue
+            if found and found.item_id == item_id:
+                return found
+        return None
+
     def restore(self, item: dict[str, Any]) -> Acquisition:
         """Rebuild an acquisition from the item kept in the ledger.
 

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from infra.sources.errors import SourceAnswerInvalid, SourceUnavailable
+from infra.sources.errors import NothingThere, SourceAnswerInvalid, SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pydantic import SecretStr
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class JsonClient:
         timeout_seconds: float,
         max_attempts: int,
         sleep: Callable[[float], object] = time.sleep,
+        token: SecretStr | None = None,
     ) -> None:
         """Prepare a client.
 
@@ -55,12 +58,16 @@ class JsonClient:
             timeout_seconds: For one try, from the connection to the last byte.
             max_attempts: Tries per request on 429, 5xx and broken connections.
             sleep: Waits between tries.
+            token: Bearer token, sent with every request; none ever leaves the host.
         """
         self._origin = _origin(base_url)
         self._timeout = timeout_seconds
         self._max_attempts = max_attempts
         self._sleep = sleep
-        self._client = httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers={"Accept": "*/*"})
+        headers = {"Accept": "*/*"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.get_secret_value()}"
+        self._client = httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers=headers)
 
     def request(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask, again if need be, with exponential waits, jitter and the service's own ``Retry-After``.
@@ -75,6 +82,7 @@ class JsonClient:
 
         Raises:
             SourceUnavailable: no answer within the tries (transient).
+            NothingThere: HTTP 404.
             SourceAnswerInvalid: another host, a refusal, too large, or no JSON object.
         """
         if _origin(url) != self._origin:
@@ -132,6 +140,8 @@ class JsonClient:
 def _check_status(response: httpx.Response, url: str) -> None:
     if response.status_code in _BUSY:
         raise _Busy(f"HTTP {response.status_code}", _retry_after(response.headers.get("Retry-After")))
+    if response.status_code == httpx.codes.NOT_FOUND:
+        raise NothingThere(f"{_shown(url)} answered HTTP 404; check the source's settings")
     if not response.is_success:
         raise SourceAnswerInvalid(f"{_shown(url)} answered HTTP {response.status_code}; check the source's settings")
 

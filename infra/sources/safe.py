@@ -64,6 +64,20 @@ class SafeSource:
             if meets(found.footprint, area):
                 yield found
 
+    def find(self, item_id: str) -> Acquisition | None:
+        """Look one product up by its item's id; None where the folder has no such product.
+
+        Raises:
+            SourceUnavailable: the folder is missing.
+            ItemUnreadable: the product cannot be understood.
+        """
+        if not self._root.is_dir():
+            raise SourceUnavailable(f"folder {self._root} of source {self.name!r} does not exist or is no folder")
+        for product in self._products():
+            if product.name.removesuffix(".SAFE") == item_id.removesuffix(".SAFE"):
+                return self.restore(self._item(product, _arrived(product)))
+        return None
+
     def restore(self, item: dict[str, Any]) -> Acquisition:
         """Rebuild an acquisition from the item kept in the ledger.
 

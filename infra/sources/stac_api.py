@@ -7,12 +7,13 @@ import logging
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import shapely
 from shapely.geometry import shape
 
 from infra.sources.acquisition import Acquisition, Unreadable
-from infra.sources.errors import ItemUnreadable, SourceAnswerInvalid
+from infra.sources.errors import ItemUnreadable, NothingThere, SourceAnswerInvalid
 from infra.sources.footprint import meets
 from infra.sources.http import JsonClient
 from infra.sources.items import item_name, last_change, read_item
@@ -82,6 +83,31 @@ class StacApiSource:
             yield found
         logger.debug("%s answered %d items about %s, %d of them not asked for", self.name, seen, region.id, dropped)
 
+    def find(self, item_id: str) -> Acquisition | None:
+        """Look one item up by its id.
+
+        Args:
+            item_id: The service's id of the item.
+
+        Returns:
+            What the service says of it, or None where it has no such item.
+
+        Raises:
+            SourceUnavailable: the service did not answer (transient).
+            SourceAnswerInvalid: it answered with something else than the item asked for.
+            ItemUnreadable: the item cannot be understood.
+        """
+        url = f"{self._url}/collections/{quote(self._collection, safe='')}/items/{quote(item_id, safe='')}"
+        try:
+            with self._client() as client:
+                answer = client.request("GET", url)
+        except NothingThere:
+            return None
+        found = read_item(answer, self.name)
+        if found.item_id != item_id:
+            raise SourceAnswerInvalid(f"{url} answered with item {found.item_id!r}")
+        return found
+
     def restore(self, item: dict[str, Any]) -> Acquisition:
         """Rebuild an acquisition from the item kept in the ledger.
 
@@ -90,9 +116,22 @@ class StacApiSource:
         """
         return read_item(item, self.name)
 
+    @property
+    def _collection(self) -> str:
+        return self._settings.collection or self._service.collection
+
+    def _client(self) -> JsonClient:
+        return JsonClient(
+            self._url,
+            timeout_seconds=self._settings.timeout_seconds,
+            max_attempts=self._settings.max_attempts,
+            sleep=self._sleep,
+            token=self._settings.api_token,
+        )
+
     def _question(self, area: BaseGeometry, region: Region, begin: datetime) -> dict[str, Any]:
         question: dict[str, Any] = {
-            "collections": [self._settings.collection or self._service.collection],
+            "collections": [self._collection],
             "limit": self._settings.page_size,
         }
         if shapely.get_num_coordinates(area) > _MAX_VERTICES:
@@ -120,12 +159,7 @@ class StacApiSource:
         """Yield features page after page; next links stay on the host, never repeat, and come to an end."""
         method, url, body = "POST", f"{self._url}/search", question
         asked: set[str] = set()
-        with JsonClient(
-            self._url,
-            timeout_seconds=self._settings.timeout_seconds,
-            max_attempts=self._settings.max_attempts,
-            sleep=self._sleep,
-        ) as client:
+        with self._client() as client:
             while True:
                 asked.add(json.dumps([method, url, body], sort_keys=True))
                 page = client.request(method, url, body if method == "POST" else None)
