@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, update
 
 from catalog.dialects import Queue, line_up
 from catalog.revisions import are_twins, covers, outline_in, quality_changes
-from catalog.scenes import MAKES_SCENES, Discovered
+from catalog.scenes import MAKES_SCENES, Discovered, KnownDelivery
 from catalog.states import HELD, SceneState
 from catalog.tables import DeliveryRecord, SceneRecord, TransitionRecord
 from infra.settings import Reprocessing
@@ -58,6 +58,8 @@ class _Seen(NamedTuple):
     state: str
     attempts: int
     error_class: str | None
+    delivery_id: int
+    stamp: str | None
 
     def settles(self, discovery: Discovery) -> bool:
         """Say whether seeing it again tells nothing new."""
@@ -181,8 +183,28 @@ def record_deliveries(session: Session, batch: Sequence[Discovery], actor: str) 
     for table, rows in ((DeliveryRecord, deliveries), (TransitionRecord, transitions)):
         if rows:
             session.execute(insert(table), rows)
+    _renew_stamps(session, [(old, batch[n]) for n, old in known.items()])
     _turn(session, turns, actor)
     return [Discovered(s if isinstance(s, int) else s.id, outcome, d) for s, outcome, d in answers]
+
+
+def known_deliveries(session: Session, source: str, region: str, since: datetime) -> dict[str, KnownDelivery]:
+    """List a source's deliveries over a region, published since a time, of which another sight tells nothing new.
+
+    Left out is what the region's policy decided, for that may change, and what may turn a scene to another source.
+    """
+    turnable = SceneRecord.state.in_([SceneState.DISCOVERED, SceneState.FAILED]) & (SceneRecord.source != source)
+    query = (
+        select(DeliveryRecord.source_item_id, DeliveryRecord.stamp, SceneRecord.sensed, DeliveryRecord.published)
+        .join(SceneRecord, SceneRecord.id == DeliveryRecord.scene_id)
+        .where(DeliveryRecord.source == source, DeliveryRecord.published >= since, SceneRecord.region == region)
+        .where(DeliveryRecord.stamp.is_not(None), DeliveryRecord.outcome.not_in(["ignored", "unchanged"]), ~turnable)
+    )
+    known: dict[str, KnownDelivery] = {}
+    for item, stamp, sensed, offered in session.execute(query).tuples():
+        before = known[item].stamps if item in known else frozenset()
+        known[item] = KnownDelivery(before | {str(stamp)}, sensed, offered)
+    return known
 
 
 def _enter(family: _Family, discovery: Discovery) -> tuple[DeliveryOutcome, SceneRecord]:
@@ -214,7 +236,7 @@ def _seen(session: Session, batch: Sequence[Discovery]) -> dict[tuple[_Key, str]
                 select(
                     DeliveryRecord.source_item_id, SceneRecord.region, SceneRecord.id, DeliveryRecord.outcome,
                     SceneRecord.baseline, SceneRecord.generated_key, SceneRecord.source, SceneRecord.state,
-                    SceneRecord.attempts, SceneRecord.error_class,
+                    SceneRecord.attempts, SceneRecord.error_class, DeliveryRecord.id, DeliveryRecord.stamp,
                 )
                 .join(SceneRecord, SceneRecord.id == DeliveryRecord.scene_id)
                 .where(DeliveryRecord.source == source, DeliveryRecord.source_item_id.in_(names))
@@ -315,6 +337,13 @@ def _scene(discovery: Discovery) -> SceneRecord:
     )
 
 
+def _renew_stamps(session: Session, known: Sequence[tuple[_Seen, Discovery]]) -> None:
+    """Keep the newest stamp of items that changed without telling anything new, so that they are not read again."""
+    changed = {old.delivery_id: d.stamp for old, d in known if d.stamp and d.stamp != old.stamp}
+    if changed:
+        session.execute(update(DeliveryRecord), [{"id": number, "stamp": stamp} for number, stamp in changed.items()])
+
+
 def _insert_scenes(session: Session, scenes: Sequence[SceneRecord]) -> None:
     """Write new scenes with one statement and tell each its number; the unit of work would write row by row."""
     if not scenes:
@@ -347,7 +376,7 @@ def _replaced_in_place(
             DeliveryRecord.source == discovery.source,
             DeliveryRecord.source_item_id == discovery.source_item_id,
         )
-        .values(outcome=outcome, published=discovery.offered)
+        .values(outcome=outcome, published=discovery.offered, stamp=discovery.stamp or None)
     )
     return True
 
@@ -360,6 +389,7 @@ def _delivery(record: SceneRecord, outcome: DeliveryOutcome, discovery: Discover
         "outcome": outcome,
         "seen_at": datetime.now(UTC),
         "published": discovery.offered,
+        "stamp": discovery.stamp or None,
     }
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import String, and_, cast, func, or_, select, update
 
 from catalog.absence import Absence, note_absence
-from catalog.deliveries import record_deliveries
+from catalog.deliveries import known_deliveries, record_deliveries
 from catalog.dialects import Queue, database_now, line_up
 from catalog.scenes import (
     Claim,
     ClaimLost,
     Discovered,
     Discovery,
+    KnownDelivery,
     NotClaimable,
     NotMovable,
     SceneRow,
@@ -71,6 +72,11 @@ class Ledger:
             return []
         with self._database.write() as session:
             return record_deliveries(session, batch, actor)
+
+    def known_deliveries(self, source: str, region: str, since: datetime) -> dict[str, KnownDelivery]:
+        """List by item what a source need not tell again; see `catalog.deliveries.known_deliveries`."""
+        with self._database.read() as session:
+            return known_deliveries(session, source, region, since)
 
     def note_absence(
         self, source: str, region: str, shown: Collection[str], *, since: datetime, now: datetime, grace: timedelta,

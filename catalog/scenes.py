@@ -81,6 +81,8 @@ class Discovery:
     """Sources that this delivery's source comes before."""
     area: dict[str, Any] | None = None
     """The region's geometry, within which two stations' deliveries are compared; None: their whole footprints are."""
+    stamp: str = ""
+    """Changes whenever what the item says of its revision does; empty: unknown."""
     as_part: Callable[[int], Discovery] | None = field(default=None, repr=False, compare=False)
     """Tells the same delivery as the acquisition's part of a number, from 2 on; None: it cannot be one."""
 
@@ -94,6 +96,17 @@ class Discovery:
     def offered(self) -> datetime | None:
         """When the source made it available; where it does not say, the product's generation stands for it."""
         return self.published or self.generated
+
+
+@dataclass(frozen=True)
+class KnownDelivery:
+    """A delivery that tells nothing new as long as its item has the same stamp."""
+
+    stamps: frozenset[str]
+    """More than one where an item was replaced in place."""
+    sensed: datetime
+    offered: datetime | None
+    """When the source made it available, or when it was generated."""
 
 
 DeliveryOutcome = Literal[

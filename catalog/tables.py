@@ -134,6 +134,8 @@ class DeliveryRecord(Base):
     seen_at: Mapped[datetime]
     published: Mapped[datetime | None]
     """When the source made it available, or when it was generated where the source does not say."""
+    stamp: Mapped[str | None] = mapped_column(String(32))
+    """Of what its revision is read from: an item that still has it need not be read again."""
     missed_at: Mapped[datetime | None]
     """Since when looks that should have shown it do not; None while it is offered."""
     withdrawn_at: Mapped[datetime | None]

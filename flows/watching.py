@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from catalog.ledger import Discovery
 from catalog.scenes import MAKES_SCENES
-from infra.sources import Unreadable
+from infra.sources import Unreadable, revision_stamp
 from infra.sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from catalog.absence import Absence
     from catalog.ledger import Discovered
+    from catalog.scenes import KnownDelivery
     from flows.assembly import Assembly
     from infra.settings import Region, SourceSettings
     from infra.sources import Acquisition
@@ -76,6 +77,13 @@ class WatchReport:
                 self.new_scenes.append(one.scene_id)
                 day.new += 1
                 day.late += offer.offered is not None and offer.offered - offer.sensed > late
+
+    def count_known(self, region: str, passed: list[KnownDelivery]) -> None:
+        """Add deliveries that had nothing new to tell and were not read."""
+        if passed:
+            self.outcomes["known"] = self.outcomes.get("known", 0) + len(passed)
+        for one in passed:
+            self.days.setdefault((region, one.sensed.astimezone(UTC).date()), OfferedDay()).offered += 1
 
     def note(self, absence: Absence) -> None:
         """Add what one source did not show again."""
@@ -157,7 +165,18 @@ class _Look:
             else self.now - timedelta(days=processing.first_look_back_days)
         )
         newest, oldest_left, batch, shown = mark, None, [], set[str]()
-        for found in self.assembly.source(name).search(region, since):
+        known = ledger.known_deliveries(name, region.id, since)
+        passed: list[KnownDelivery] = []
+
+        def passes(item_id: str, stamp: str) -> bool:
+            one = known.get(item_id)
+            if one is None or stamp not in one.stamps:
+                return False
+            shown.add(item_id)
+            passed.append(one)
+            return True
+
+        for found in self.assembly.source(name).search(region, since, passes=passes):
             shown.add(found.item_id)
             if isinstance(found, Unreadable):
                 told = f"{found.item_id}: {found.reason}"
@@ -175,6 +194,8 @@ class _Look:
                 self._record(batch)
                 batch = []
         self._record(batch)
+        self.report.count_known(region.id, passed)
+        newest = max(filter(None, (newest, *(one.offered for one in passed))), default=None)
         if self.dry_run:
             return
         self._note_absence(shown, since)
@@ -229,5 +250,6 @@ def discovery_of(found: Acquisition, region: Region, preferred_to: frozenset[str
         policy=region.reprocessing,
         preferred_to=preferred_to,
         area=region.geometry,
+        stamp=revision_stamp(found.item),
         as_part=lambda number: discovery_of(found.as_part(number), region, preferred_to),
     )

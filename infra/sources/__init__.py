@@ -14,6 +14,7 @@ from infra.sources.acquisition import (
     whole_acquisition,
 )
 from infra.sources.folder import FolderSource
+from infra.sources.items import Passes, pass_nothing, revision_stamp
 from infra.sources.safe import SafeSource
 from infra.sources.stac_api import StacApiSource
 
@@ -31,6 +32,7 @@ __all__ = [
     "SourceRevision",
     "Unreadable",
     "open_source",
+    "revision_stamp",
     "whole_acquisition",
 ]
 
@@ -41,12 +43,16 @@ class AcquisitionSource(Protocol):
     name: str
     """Name of the source in the settings."""
 
-    def search(self, region: Region, since: datetime) -> Iterator[Acquisition | Unreadable]:
+    def search(
+        self, region: Region, since: datetime, *, passes: Passes = pass_nothing
+    ) -> Iterator[Acquisition | Unreadable]:
         """List what was published over a region since a time, page after page.
 
         Args:
             region: Where.
             since: Publication time to begin with, aware.
+            passes: Asked with the id and the `revision_stamp` of an item before it is read, where that saves work;
+                items for which it says yes are left out.
 
         Yields:
             Acquisitions, and `Unreadable` for items that cannot be understood: one bad item never stops the rest.

@@ -13,7 +13,7 @@ from shapely.geometry import shape
 from infra.sources.acquisition import Acquisition, Unreadable
 from infra.sources.errors import ItemUnreadable, SourceUnavailable
 from infra.sources.footprint import meets
-from infra.sources.items import last_change, read_item
+from infra.sources.items import Passes, last_change, pass_nothing, read_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,19 @@ class FolderSource:
         self.name = settings.name
         self._root = settings.path
 
-    def search(self, region: Region, since: datetime) -> Iterator[Acquisition | Unreadable]:
+    def search(
+        self,
+        region: Region,
+        since: datetime,
+        *,
+        passes: Passes = pass_nothing,  # noqa: ARG002 - services need it, folders are small
+    ) -> Iterator[Acquisition | Unreadable]:
         """List what lies over a region and was published, or written, since a time.
 
         Args:
             region: Where.
             since: Aware; an item's publication times count, else its file's modification time.
+            passes: Not asked: everything is read.
 
         Yields:
             Acquisitions in the order of their file names; `Unreadable` for files that cannot be understood.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +20,15 @@ from infra.sources.product_name import ProductName, parse_datatake, parse_produc
 
 _MAX_ID: Final = 256
 _MAX_PARTS: Final = 9
+
+_REVISION_KEYS: Final = (
+    "s2:product_uri",
+    "s2:processing_baseline",
+    "processing:version",
+    "s2:generation_time",
+    "processing:datetime",
+)
+_STAMP_DIGITS: Final = 16
 
 _CREDENTIAL: Final = re.compile(r"//[^/?#]*@|[?&](sig|token|signature|awsaccesskeyid|x-amz-[a-z-]+)=", re.IGNORECASE)
 """What makes an address a secret: a user, or a signature."""
@@ -76,6 +86,22 @@ def item_name(item: object) -> str:
     if not isinstance(name, str) or not name or len(name) > _MAX_ID or not name.isprintable():
         raise ItemUnreadable(f"the item's id is missing, no plain text, or longer than {_MAX_ID} characters")
     return name
+
+
+Passes = Callable[[str, str], bool]
+"""Says by an item's id and its `revision_stamp` whether it need not be read."""
+
+
+def pass_nothing(_item_id: str, _stamp: str) -> bool:
+    """Have every item read."""
+    return False
+
+
+def revision_stamp(item: Mapping[str, Any]) -> str:
+    """Return a short text that changes whenever what an item's revision is read from does; costs next to nothing."""
+    properties = item["properties"]
+    said = [item["id"], *(properties.get(key) for key in _REVISION_KEYS)]
+    return hashlib.sha256(repr(said).encode(errors="replace")).hexdigest()[:_STAMP_DIGITS]
 
 
 def last_change(item: Mapping[str, Any]) -> datetime | None:

@@ -12,7 +12,7 @@ from shapely.geometry import shape
 from infra.sources.acquisition import SCENE_CLASSES, Acquisition, Unreadable
 from infra.sources.errors import ItemUnreadable, SourceUnavailable
 from infra.sources.footprint import meets, outline
-from infra.sources.items import read_item
+from infra.sources.items import Passes, pass_nothing, read_item
 from infra.sources.product_name import parse_product_name
 from infra.sources.safe_metadata import PRODUCT_METADATA, read_product_metadata, read_tile_metadata
 from model.bands import SOURCE_BANDS
@@ -36,12 +36,19 @@ class SafeSource:
         self.name = settings.name
         self._root = settings.path
 
-    def search(self, region: Region, since: datetime) -> Iterator[Acquisition | Unreadable]:
+    def search(
+        self,
+        region: Region,
+        since: datetime,
+        *,
+        passes: Passes = pass_nothing,  # noqa: ARG002 - services need it, folders are small
+    ) -> Iterator[Acquisition | Unreadable]:
         """List the products over a region that arrived in the folder since a time.
 
         Args:
             region: Where.
             since: Aware; a product arrives when its folder or its metadata file last changed.
+            passes: Not asked: everything is read.
 
         Yields:
             Acquisitions in the order of their names; `Unreadable` for products that cannot be understood.

@@ -18,6 +18,7 @@ def upgrade() -> None:
     """Apply."""
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.add_column(sa.Column("published", UTC_TIME, nullable=True))
+        batch_op.add_column(sa.Column("stamp", sa.String(length=32), nullable=True))
         batch_op.add_column(sa.Column("missed_at", UTC_TIME, nullable=True))
         batch_op.add_column(sa.Column("withdrawn_at", UTC_TIME, nullable=True))
         batch_op.create_index("ix_deliveries_published", ["source", "published"], unique=False)
@@ -42,4 +43,5 @@ def downgrade() -> None:
         batch_op.drop_index("ix_deliveries_published")
         batch_op.drop_column("withdrawn_at")
         batch_op.drop_column("missed_at")
+        batch_op.drop_column("stamp")
         batch_op.drop_column("published")
