@@ -345,18 +345,21 @@ def serve(
     import uvicorn
 
     from catalog.api import create_app
+    from catalog.api.push import register_push
     from catalog.api.spectra import register_spectra
     from flows.spectra import ProductReader
+    from flows.watching import take_notification
 
     with _assemble() as assembly, ProductReader(assembly.store, assembly.settings.resolved_storage) as reader:
         api = assembly.settings.api
         spectra = partial(register_spectra, reader=reader)
+        push = partial(register_push, take=partial(take_notification, assembly))
         sign = None
         if api.asset_links == "signed":
             from infra.storage.signing import s3_signer
 
             sign = s3_signer(assembly.settings.resolved_storage, api.signed_seconds)
-        web = create_app(assembly.database, assembly.settings, routes=[spectra], sign=sign)
+        web = create_app(assembly.database, assembly.settings, routes=[spectra, push], sign=sign)
         uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info")
 
 

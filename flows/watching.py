@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from shapely.geometry import shape
+
 from catalog.ledger import Discovery
+from catalog.notices import Notice, NoticeOutcome
 from catalog.scenes import MAKES_SCENES
+from flows.assembly import UnknownName
 from infra.sources import Unreadable, revision_stamp
 from infra.sources.errors import SourceError
+from infra.sources.footprint import meets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,6 +230,42 @@ class _Look:
                 self.source.name, self.region.id, shown, since=since, now=self.now, grace=grace, actor=self.actor
             )
         )
+
+
+def take_notification(assembly: Assembly, source: str, item_id: str, *, actor: str = "push") -> Notice:
+    """Look a notified item up at its own source and record what the source says, as a look would.
+
+    Args:
+        assembly: The system's parts.
+        source: Name of the source.
+        item_id: The source's id of the item.
+        actor: Who tells, for the audit trail.
+
+    Returns:
+        What became of it; nothing is raised for what a sender or a source may do.
+    """
+    try:
+        order = {one.name: place for place, one in enumerate(assembly.settings.sources)}
+        found = assembly.source(source).find(item_id)
+    except UnknownName:
+        return Notice(NoticeOutcome.UNKNOWN_SOURCE, "the settings have no source of that name")
+    except SourceError as error:
+        logger.warning("a notification of %s could not be looked up at %s: %s", item_id, source, error)
+        if error.transient:
+            return Notice(NoticeOutcome.UNAVAILABLE, "the source does not answer; send it again later")
+        return Notice(NoticeOutcome.UNREADABLE, "what the source says of the item cannot be understood")
+    if found is None:
+        return Notice(NoticeOutcome.NO_SUCH_ITEM, "the source has no such item")
+    behind = frozenset(name for name, place in order.items() if place > order[source])
+    offers = [
+        discovery_of(found, region, behind)
+        for region in assembly.regions
+        if meets(found.footprint, shape(region.geometry))
+    ]
+    if not offers:
+        return Notice(NoticeOutcome.ELSEWHERE, "the item lies over none of the regions")
+    done = assembly.ledger.discover(offers, actor=actor)
+    return Notice(NoticeOutcome.RECORDED, "recorded", tuple((one.scene_id, one.outcome) for one in done))
 
 
 def discovery_of(found: Acquisition, region: Region, preferred_to: frozenset[str] = frozenset()) -> Discovery:

@@ -256,6 +256,10 @@ class ApiSettings(_Part):
     )
     asset_url: str | None = Field(default=None, description="https address under which the store's files are read")
     signed_seconds: int = Field(default=3600, ge=60, le=604800, description="how long a signed link can be read, s")
+    push_token: SecretStr | None = Field(
+        default=None, min_length=16, description="bearer token of /notifications; empty: the push door is closed"
+    )
+    push_per_minute: int = Field(default=60, ge=1, description="notifications that one client address may send")
 
 
 class PrefectSettings(_Part):
