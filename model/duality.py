@@ -15,17 +15,15 @@ import torch
 
 from model.errors import InvalidImage
 from model.explain import (
-    CHANGE_STEP,
-    DETAIL_STEP,
-    GAIN_STEP,
     SCORE_STEP,
     SHARE_STEP,
     STAGES,
     explanation_layers,
 )
+from model.fusion import all_finite
 from model.inference import CELL, GRANULE, HALO, Halo, choose_device
 from model.layers import NODATA, Layer
-from model.mixture import CHUNK
+from model.mixture import chunk_size
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, read_weights
 from model.residual import RESIDUAL_STEP, residual_layers
@@ -33,7 +31,6 @@ from model.solution import DualitySolver
 from model.subspace import REFLECTANCE_STEP, STORED_LIMIT, Basis, compact_layers, hsi_layers
 from model.uncertainty import (
     GROUPS,
-    INFLATION_STEP,
     SIGMA_STEP,
     channel_sigma,
     uncertainty_layers,
@@ -140,6 +137,8 @@ class DualityModel:
         self.solver = DualitySolver(parameters, device)
         expand = np.ascontiguousarray(parameters.basis.components.T / REFLECTANCE_STEP)
         self._expand = torch.as_tensor(expand, dtype=torch.float32, device=device)  # (172, k)
+        steps = [layer.scale for layer in (*self.uncertainty_layers, *self.explanation_layers)]
+        self._per_step = torch.tensor(steps, dtype=torch.float32, device=device).reciprocal()[:, None]
         noise = np.stack([NOISE_ABSOLUTE**2, NOISE_RELATIVE**2])[:, :, None]
         self._noise = torch.as_tensor(noise, dtype=torch.float32, device=device)  # (2, 12, 1)
 
@@ -191,7 +190,7 @@ class DualityModel:
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # results must not depend on how many cores there are; see `in_parallel`
         b10, b20, b60 = (
-            torch.where(torch.isfinite(t), t, torch.nan)
+            t if all_finite(t) else torch.where(torch.isfinite(t), t, torch.nan)
             for t in (torch.as_tensor(a).to(self.device) for a in (msi.b10, msi.b20, msi.b60))
         )
         return self._assemble(tools, self.solver.solve(b10, b20, b60, msi.platform), halo)
@@ -209,17 +208,15 @@ class DualityModel:
             return inner(planes).reshape(len(planes), -1)
 
         valid = inner(fused.valid)
-        void = ~valid
-        layers = self._layers(
-            tools,
-            kept(fused.bands),
-            kept(solution.simulated),
-            kept(unfolded.weights),
-            kept(torch.stack([unfolded.scale, unfolded.distance])),
-            kept(torch.cat([fused.detail20[None], fused.detail60[None], fused.gains])),
-            kept(unfolded.learned),
-            kept(torch.cat([_all_stages(unfolded.changes), solution.corrected.reshape(1, -1)])),
-        )
+        void = None if bool(valid.all()) else ~valid
+        seen = tuple(
+            kept(image)
+            for image in (
+                fused.bands, solution.simulated, unfolded.weights, unfolded.scale, unfolded.distance, fused.detail20,
+                fused.detail60, fused.gains, unfolded.learned, unfolded.changes, solution.corrected,
+            )
+        )  # fmt: skip
+        layers = self._layers(tools, *seen)
         uncertainty, explanation = layers[: len(self.uncertainty_layers)], layers[len(self.uncertainty_layers) :]
         coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
         within = _within(residuals, inner, valid)
@@ -232,16 +229,16 @@ class DualityModel:
             "measured": _sum(explanation[0] * SHARE_STEP * valid.flatten()),
             **_residual_totals(residuals, inner),
         }
-        if bool(void.any()):
+        if void is not None:
             layers.masked_fill_(void.view(1, -1), NODATA)
         return Estimate(
             hsi=self._bands(coefficients, void),
             compact=_integers(coefficients, void),
             uncertainty=uncertainty.view(-1, *valid.shape).cpu().numpy(),
             explanation=explanation.view(-1, *valid.shape).cpu().numpy(),
-            residual_10=_integers(inner(residuals[10].value) / RESIDUAL_STEP, None),
-            residual_20=_integers(inner(residuals[20].value, 2) / RESIDUAL_STEP, None),
-            residual_60=_integers(inner(residuals[60].value, 6) / RESIDUAL_STEP, None),
+            residual_10=_integers(inner(residuals[10].value) / RESIDUAL_STEP),
+            residual_20=_integers(inner(residuals[20].value, 2) / RESIDUAL_STEP),
+            residual_60=_integers(inner(residuals[60].value, 6) / RESIDUAL_STEP),
             out_of_domain=outside.cpu().numpy(),
             low_consistency=(~within & valid).cpu().numpy(),
             totals=totals,
@@ -252,58 +249,58 @@ class DualityModel:
 
         Args:
             tools: the platform's.
-            columns: fused bands (12, N), product seen through the sensor (12, N), class probabilities (J, N), scale and
-                distance (2, N), detail below 20 and 60 m and gains (6, N), learned residual (k, N), change of each
-                stage and correction of the fusion (T + 1, N).
+            columns: fused bands (12, N), product seen through the sensor (12, N), class probabilities (J, N), scale,
+                distance, detail below 20 and 60 m (1, N) each, gains (4, N), learned residual (k, N), change of each
+                stage (T, N), correction of the fusion (1, N).
 
         Returns:
             (9 + 32, N) int16.
         """
         limit = self.parameters.calibration.distance_limit
-        absolute, relative = self._noise
-        out = torch.empty(
-            len(self.uncertainty_layers) + len(self.explanation_layers),
-            columns[0].shape[1],
-            dtype=torch.int16,
-            device=self.device,
-        )
-        for start in range(0, out.shape[1], CHUNK):
-            y, seen, w, (s, distance), space, learned, changes = (
-                column[:, start : start + CHUNK] for column in columns
+        absolute, relative = self._noise[:, 1:]
+        out = torch.empty(len(self._per_step), columns[0].shape[1], dtype=torch.int16, device=self.device)
+        size = chunk_size(self.device)
+        for start in range(0, out.shape[1], size):
+            y, seen, w, s, distance, detail20, detail60, gains, learned, changes, corrected = (
+                column[:, start : start + size] for column in columns
             )
             z = y / s
-            sigma, inflation = tools.uncertainty(z, w, s, space[0], space[1])
-            shares = tools.explanation.attribution(z, w, s, learned)
-            chi2 = ((y - seen).square() / (absolute + relative * y.square()))[1:].mean(dim=0)
+            sigma, inflation = tools.uncertainty(z, w, s[0], detail20[0], detail60[0])
+            shares = tools.explanation.attribution(z, w, s[0], learned)
+            y1 = y[1:]
+            chi2 = (y1 - seen[1:]).square_().div_(torch.addcmul(absolute, relative, y1.square())).mean(dim=0)
             rows = (
-                sigma / SIGMA_STEP,
-                inflation[None] / INFLATION_STEP,
-                tools.explanation.measured(w) / SHARE_STEP,
-                shares[:-1] / SHARE_STEP,
-                space[2:] / GAIN_STEP,
-                space[:1] / DETAIL_STEP,
-                distance[None] / (limit * SCORE_STEP),
-                chi2[None] / SCORE_STEP,
-                shares[-1:] / SHARE_STEP,
-                changes / CHANGE_STEP,
+                sigma,
+                inflation[None],
+                tools.explanation.measured(w),
+                shares[:-1],
+                gains,
+                detail20,
+                distance / limit,
+                chi2[None],
+                shares[-1:],
+                changes,
+                y.new_zeros(STAGES - len(changes), y.shape[1]),  # stages that have a layer but were not run
+                corrected,
             )
-            out[:, start : start + CHUNK] = torch.cat(rows).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
+            stored = torch.cat(rows).mul_(self._per_step).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
+            out[:, start : start + size] = stored.to(torch.int16)  # converting while copying is slow
         return out
 
-    def _bands(self, coefficients: torch.Tensor, void: torch.Tensor) -> NDArray[np.int16]:
-        """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece."""
+    def _bands(self, coefficients: torch.Tensor, void: torch.Tensor | None) -> NDArray[np.int16]:
+        """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece; nodata where void."""
         _, height, width = coefficients.shape
-        out = np.empty((self._expand.shape[0], height, width), dtype=np.int16)
-        gaps = bool(void.any())
-        for row in range(0, height, STRIP):
+        out = np.empty((len(self._expand), height, width), dtype=np.int16)
+        strip = STRIP if self.device.type == "cpu" else BLOCK
+        for row in range(0, height, strip):
             for column in range(0, width, BLOCK):
-                part = np.s_[row : row + STRIP, column : column + BLOCK]
-                piece = coefficients[:, part[0], part[1]]
+                part = np.s_[..., row : row + strip, column : column + BLOCK]
+                piece = coefficients[part]
                 values = self._expand @ (piece.reshape(len(piece), -1) * self.solver.steps)
-                values = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
-                if gaps:
-                    values.masked_fill_(void[part].reshape(1, -1), NODATA)
-                out[:, part[0], part[1]] = values.view(-1, *piece.shape[1:]).cpu().numpy()
+                stored = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
+                if void is not None:
+                    stored.masked_fill_(void[part].reshape(1, -1), NODATA)
+                out[part] = stored.view(-1, *piece.shape[1:]).cpu().numpy()
         return out
 
     def quality(self, totals: Mapping[str, float]) -> Mapping[str, float]:
@@ -331,11 +328,6 @@ class DualityModel:
         }
 
 
-def _all_stages(changes: torch.Tensor) -> torch.Tensor:
-    """Changes of the stages there are (T, N), with zeros for those that have a layer but were not run."""
-    return torch.cat([changes, changes.new_zeros(STAGES - len(changes), changes.shape[1])])
-
-
 def check_image(msi: Multispectral, halo: Halo) -> None:
     """Refuse arrays that cannot be a Sentinel-2 window.
 
@@ -361,11 +353,12 @@ def check_image(msi: Multispectral, halo: Halo) -> None:
         raise InvalidImage(f"halo {tuple(halo)} leaves nothing of a window of {height} x {width} pixels")
 
 
-def _integers(values: torch.Tensor, void: torch.Tensor | None) -> NDArray[np.int16]:
+def _integers(values: torch.Tensor, void: torch.Tensor | None = None) -> NDArray[np.int16]:
     """Round to int16 inside +-32767; nodata where void or nan."""
-    missing = torch.isnan(values) if void is None else torch.isnan(values) | void
-    rounded = torch.nan_to_num(values, nan=0.0).round().clamp(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
-    return np.asarray(rounded.masked_fill(missing, NODATA).cpu().numpy())
+    rounded = values.round().clamp_(-STORED_LIMIT, STORED_LIMIT).nan_to_num_(nan=NODATA).to(torch.int16)
+    if void is not None:
+        rounded.masked_fill_(void, NODATA)
+    return np.asarray(rounded.cpu().numpy())
 
 
 def _within(residuals: dict[int, Residual], inner: Callable[..., torch.Tensor], valid: torch.Tensor) -> torch.Tensor:

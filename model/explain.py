@@ -80,8 +80,8 @@ class Explanation:
         self._measured = tensor(rows.T)  # (9, J)
         groups = np.einsum("gc,kc,jkb->bgj", average, U, gain)  # (12, 8, J)
         bands = groups.shape[0]
-        self._gain = tensor(groups.reshape(bands * GROUPS, -1))
-        self._shift = tensor(-(groups * posterior.form.band_mean.T[:, None, :]).reshape(bands * GROUPS, -1))
+        shift = -groups * posterior.form.band_mean.T[:, None, :]
+        self._gain_and_shift = tensor(np.concatenate([groups, shift]).reshape(2 * bands * GROUPS, -1))
         self._to_groups = tensor(average @ U.T)  # (8, k)
         self._bands = bands
 
@@ -103,12 +103,11 @@ class Explanation:
         Returns:
             (13, N): twelve bands, then the learned residual; they add up to 1.
         """
-        gain = (self._gain @ weights).view(self._bands, GROUPS, -1)
-        shift = (self._shift @ weights).view(self._bands, GROUPS, -1)
-        bands = torch.addcmul(shift, gain, z[:, None, :]).abs_().sum(dim=1)
-        rest = (self._to_groups @ learned).abs().sum(dim=0, keepdim=True) / scale
+        gain, shift = (self._gain_and_shift @ weights).view(2, self._bands, GROUPS, -1)
+        bands = shift.addcmul_(gain, z[:, None, :]).abs_().sum(dim=1)
+        rest = (self._to_groups @ learned).abs_().sum(dim=0, keepdim=True) / scale
         magnitude = torch.cat([bands, rest])
-        return magnitude / magnitude.sum(dim=0).clamp_min(1e-12)
+        return magnitude.div_(magnitude.sum(dim=0).clamp_min_(1e-12))
 
 
 def contributions(unfolding: Unfolding, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +47,11 @@ _FILL_PASSES: Final[int] = 6
 
 BAND: Final[int] = 32
 """Fine pixels that one piece of a resampling matrix serves."""
+
+
+def all_finite(image: torch.Tensor) -> bool:
+    """Whether no value is nan or infinite, by one sum: the usual case is found out cheaply."""
+    return bool(torch.isfinite(image.sum())) or bool(torch.isfinite(image).all())
 
 
 def psf_sigma(ratio: int, mtf: float) -> float:
@@ -114,10 +118,18 @@ def _up_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, ...]
 
 
 @lru_cache(maxsize=64)
-def _box_matrix(size: int, device: torch.device) -> tuple[_Band, ...]:
-    """(size, size) ones where two positions lie within the regression's window."""
+def _spread_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, ...]:
+    """(size, size / ratio) linear interpolation, edges repeated."""
+    coarse = size // ratio
+    position = np.clip((np.arange(size) + 0.5) / ratio - 0.5, 0, coarse - 1)
+    return _in_bands(np.clip(1 - np.abs(position[:, None] - np.arange(coarse)), 0, None), device)
+
+
+@lru_cache(maxsize=64)
+def _box_matrix(size: int, radius: int, device: torch.device) -> tuple[_Band, ...]:
+    """(size, size) ones where two positions lie within a radius."""
     position = np.arange(size)
-    return _in_bands((np.abs(position[:, None] - position) <= WINDOW_RADIUS).astype(np.float64), device)
+    return _in_bands((np.abs(position[:, None] - position) <= radius).astype(np.float64), device)
 
 
 def down(image: torch.Tensor, ratio: int, valid: torch.Tensor | None = None, mtf: float = RELATIVE_MTF) -> torch.Tensor:
@@ -150,19 +162,20 @@ def up(image: torch.Tensor, ratio: int) -> torch.Tensor:
 
 def spread(image: torch.Tensor, ratio: int) -> torch.Tensor:
     """Linear interpolation of smooth coarse fields (b, h, w) to (b, h * ratio, w * ratio)."""
-    size = (image.shape[-2] * ratio, image.shape[-1] * ratio)
-    return functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+    rows = _spread_matrix(image.shape[-2] * ratio, ratio, image.device)
+    columns = _spread_matrix(image.shape[-1] * ratio, ratio, image.device)
+    return _apply(rows, columns, image)
 
 
-def _box(planes: torch.Tensor) -> torch.Tensor:
-    """Sums over the regression's window of (planes, h, w), zero beyond the border."""
-    rows, columns = (_box_matrix(size, planes.device) for size in planes.shape[-2:])
+def _box(planes: torch.Tensor, radius: int = WINDOW_RADIUS) -> torch.Tensor:
+    """Sums over a square window of (planes, h, w), zero beyond the border."""
+    rows, columns = (_box_matrix(size, radius, planes.device) for size in planes.shape[-2:])
     return _apply(rows, columns, planes)
 
 
-def box_mean(planes: torch.Tensor) -> torch.Tensor:
-    """Means over the regression's window of (planes, h, w), of what lies inside the border."""
-    return _box(planes) / _box(torch.ones_like(planes[:1]))
+def box_mean(planes: torch.Tensor, radius: int = WINDOW_RADIUS) -> torch.Tensor:
+    """Means over a square window of (planes, h, w), of what lies inside the border."""
+    return _box(planes, radius) / _box(torch.ones_like(planes[:1]), radius)
 
 
 def fill_invalid(image: torch.Tensor) -> torch.Tensor:
@@ -174,9 +187,9 @@ def fill_invalid(image: torch.Tensor) -> torch.Tensor:
     Returns:
         The same with every value finite; a band without any valid pixel becomes 0.
     """
-    valid = torch.isfinite(image)
-    if bool(valid.all()):
+    if all_finite(image):
         return image
+    valid = torch.isfinite(image)
     filled = torch.where(valid, image, 0.0)
     known = valid.to(image.dtype)
     for _ in range(_FILL_PASSES):
@@ -296,7 +309,8 @@ def _sharpen(guides: torch.Tensor, coarse: torch.Tensor, ratio: int, valid: torc
 
 
 def _smoothed_rms(detail: torch.Tensor) -> torch.Tensor:
-    return functional.avg_pool2d(detail.square().mean(dim=0)[None], 3, 1, 1, count_include_pad=False)[0].sqrt()
+    """Root mean square (h, w) over the planes (b, h, w) and the 3 x 3 pixels around."""
+    return box_mean(detail.square().mean(dim=0)[None], 1)[0].sqrt()
 
 
 def fuse(b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> Fused:
@@ -310,14 +324,19 @@ def fuse(b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> Fused:
     Returns:
         The fused bands with validity, gains and detail.
     """
-    ok10 = torch.isfinite(b10).all(dim=0)
-    ok20 = torch.isfinite(b20).all(dim=0).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    ok60 = torch.isfinite(b60).all(dim=0).repeat_interleave(6, 0).repeat_interleave(6, 1)
-    valid = ok10 & ok20 & ok60
-    weight = None if bool(ok10.all()) else ok10.to(b10.dtype)
-    guides = fill_invalid(torch.where(ok10, b10, torch.nan))
-    s20 = _sharpen(guides, torch.where(torch.isfinite(b20).all(dim=0), b20, torch.nan), 2, weight)
-    s60 = _sharpen(guides, torch.where(torch.isfinite(b60).all(dim=0), b60, torch.nan), 6, weight)
+    valid = torch.ones(b10.shape[1:], dtype=torch.bool, device=b10.device)
+    weight = None
+    if not all_finite(b10):
+        valid = torch.isfinite(b10).all(dim=0)
+        weight, b10 = valid.to(b10.dtype), torch.where(valid, b10, torch.nan)
+    if not all_finite(b20):
+        ok = torch.isfinite(b20).all(dim=0)
+        valid, b20 = valid & ok.repeat_interleave(2, 0).repeat_interleave(2, 1), torch.where(ok, b20, torch.nan)
+    if not all_finite(b60):
+        ok = torch.isfinite(b60).all(dim=0)
+        valid, b60 = valid & ok.repeat_interleave(6, 0).repeat_interleave(6, 1), torch.where(ok, b60, torch.nan)
+    guides = fill_invalid(b10)
+    s20, s60 = _sharpen(guides, b20, 2, weight), _sharpen(guides, b60, 6, weight)
     bands = in_wavelength_order(guides, s20.bands, s60.bands)
     gains = spread(s20.gains, 2)
     return Fused(bands, valid, gains, _smoothed_rms(s20.detail), _smoothed_rms(s60.detail), s20, s60)

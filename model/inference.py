@@ -17,7 +17,7 @@ import torch
 from model.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
 
 Item = TypeVar("Item")
@@ -116,8 +116,8 @@ def cells(
         yield Cell(Window(c, r, w, h), Window(read_c, read_r, read_w, read_h))
 
 
-def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Work on several items at once, results in order; no more than twice as many as workers are held.
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
+    """Work on several items at once, results in order; no more than one for each worker and one more are held.
 
     A model computes each cell on one thread, so that a result never depends on the number of cores; whoever has more
     cores works on more cells.
@@ -128,7 +128,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
         workers: threads; 1 works in the caller's.
 
     Yields:
-        What `work` returned, in the order of the items; the first error ends it.
+        What `work` returned, in the order of the items; the first error ends it. Closing it waits for the workers.
     """
     if workers <= 1:
         yield from map(work, items)
@@ -138,7 +138,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * workers:
+                if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -34,12 +34,20 @@ if TYPE_CHECKING:
 CHUNK: Final[int] = 2048
 """Pixels worked on together; fixed, so that results never depend on how many pixels are asked for at once."""
 
+CHUNK_GPU: Final[int] = 1 << 16
+"""The same on an accelerator, which is idle with few."""
+
 NEVER: Final[float] = -60.0
 """Logarithm of the smallest share in a pixel that a class is given."""
 
 LIKELIHOOD_BANDS: Final[slice] = slice(1, None)
 """The bands that choose the class and set the scale: all but the first, which lies outside the product's grid
 (B01 of Sentinel-2, B1 of OLI)."""
+
+
+def chunk_size(device: torch.device) -> int:
+    """Pixels worked on together on a device."""
+    return CHUNK if device.type == "cpu" else CHUNK_GPU
 
 
 @dataclass(frozen=True)
@@ -130,35 +138,54 @@ class SpectralPosterior:
         self._floor2 = prior.scale_floor**2
         self._log_normaliser = tensor(form.log_normaliser[:, None])
         inner = form.whitener.shape[1]
-        self._whitener = tensor(form.whitener.reshape(classes * inner, inner))
         shift = np.einsum("jab,jb->ja", form.whitener, form.band_mean[:, LIKELIHOOD_BANDS])
-        self._whitener_shift = tensor(shift.reshape(classes * inner, 1))
+        # Both products carry their constants as the weight of a row of ones below the bands.
+        whitener = np.concatenate([form.whitener, -shift[:, :, None]], axis=2)
+        self._whitener = tensor(whitener.reshape(classes * inner, -1))
         offset = prior.mean - np.einsum("jkb,jb->jk", form.gain, form.band_mean)  # (J, k)
         # Rows [w_j z_1 .. w_j z_b, w_j] of every class meet [K_j, o_j]: one product per chunk.
         self._gain = tensor(np.concatenate([form.gain, offset[:, :, None]], axis=2).transpose(1, 0, 2).reshape(k, -1))
-        self._bands = bands
+        self.bands = bands
 
     def scale(self, y: torch.Tensor) -> torch.Tensor:
         """Illumination scale (N,) of bands (bands, N)."""
         return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self._floor2)
 
-    def classify(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class probabilities (J, N) and squared Mahalanobis distance to the nearest class (N,) of bands (bands, N)."""
-        white = (self._whitener @ z[LIKELIHOOD_BANDS]).sub_(self._whitener_shift).square_()  # (J * (bands - 1), N)
-        distance = white.view(self.classes, -1, z.shape[1]).sum(dim=1)
-        likelihood = self._log_normaliser - 0.5 * distance
+    def classify(self, z1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class probabilities (J, N) and squared Mahalanobis distance to the nearest class (N,).
+
+        Args:
+            z1: (bands + 1, N) scaled bands and a row of ones.
+        """
+        white = (self._whitener @ z1[LIKELIHOOD_BANDS]).square_()  # (J * (bands - 1), N)
+        distance = white.view(self.classes, -1, z1.shape[1]).sum(dim=1)
+        likelihood = torch.add(self._log_normaliser, distance, alpha=-0.5)
         most = likelihood.amax(dim=0)
         share = likelihood.sub_(most).clamp_min_(NEVER).exp_()  # what underflows is slow and means nothing
         return share.div_(share.sum(dim=0)), distance.amin(dim=0)
 
+    def scaled(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scaled bands with a row of ones (bands + 1, N), and scale (N,), of bands (bands, N)."""
+        s = self.scale(y)
+        z1 = y.new_empty(self.bands + 1, y.shape[1])
+        torch.div(y, s, out=z1[:-1])
+        z1[-1] = 1.0
+        return z1, s
+
+    def mean(self, z1: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """Posterior mean of the scaled coefficients (k, N).
+
+        Args:
+            z1: (bands + 1, N) scaled bands and a row of ones.
+            w: (J, N) class probabilities.
+        """
+        return self._gain @ (w[:, None] * z1).view(-1, z1.shape[1])
+
     def chunk(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scaled coefficients (k, N) and bands (bands, N), class probabilities (J, N), scale (N,), distance (N,)."""
-        s = self.scale(y)
-        z = y / s
-        w, distance = self.classify(z)
-        z1 = torch.cat([z, torch.ones_like(z[:1])])  # (bands + 1, N)
-        weighted = (w[:, None, :] * z1[None]).reshape(-1, y.shape[1])  # (J * (bands + 1), N)
-        return self._gain @ weighted, z, w, s, distance
+        z1, s = self.scaled(y)
+        w, distance = self.classify(z1)
+        return self.mean(z1, w), z1[:-1], w, s, distance
 
     def __call__(self, y: torch.Tensor) -> Posterior:
         """Evaluate the posterior.
@@ -170,7 +197,7 @@ class SpectralPosterior:
             The posterior of every pixel.
         """
         parts = []
-        for piece in torch.split(y, CHUNK, dim=1):
+        for piece in torch.split(y, chunk_size(self.device), dim=1):
             v, _, w, s, distance = self.chunk(piece.contiguous())
             parts.append((v * s, w, s, distance))
         return Posterior(*(torch.cat(list(part), dim=-1) for part in zip(*parts, strict=True)))

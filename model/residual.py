@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from model.bands import BANDS_BY_RESOLUTION, SOURCE_BAND_NAMES
-from model.fusion import down
+from model.fusion import all_finite, down
 from model.layers import Layer
 from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE, WITHIN_NOISE_SIGMAS
 
@@ -80,15 +80,21 @@ def residual(source: torch.Tensor, simulated: torch.Tensor, valid: torch.Tensor,
     """
     rows = list(ROWS[resolution])
     seen = simulated[rows]
+    everywhere = bool(valid.all())
     if resolution == 10:
-        value = torch.where(valid, source - seen, torch.nan)
+        value = source - seen
+        if not everywhere:
+            value = torch.where(valid, value, torch.nan)
     else:
-        weight = None if bool(valid.all()) else valid.to(seen.dtype)
-        value = source - down(seen, resolution // 10, weight, JUDGED_MTF)
+        value = source - down(seen, resolution // 10, None if everywhere else valid.to(seen.dtype), JUDGED_MTF)
     sigma = noise_of(source, rows)
-    judged = [i for i, row in enumerate(rows) if row != 0]
-    off = value[judged]
-    known = torch.isfinite(value).all(dim=0)
-    within = ~(off.abs() > WITHIN_NOISE_SIGMAS * sigma[judged]).any(dim=0)
-    squares = torch.where(known, off.square().mean(dim=0), 0.0)
+    first = next(i for i, row in enumerate(rows) if row != 0)
+    off = value[first:]
+    excess = off.abs().sub_(sigma[first:], alpha=WITHIN_NOISE_SIGMAS).amax(dim=0)
+    squares = off.square().mean(dim=0)
+    known = torch.isfinite(excess)
+    if not all_finite(value):
+        known = torch.isfinite(value).all(dim=0)
+        squares = torch.where(known, squares, 0.0)
+    within = ~(excess > 0.0)  # nan is no contradiction
     return Residual(value, sigma, within, squares, known)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from model import fusion
-from model.consistency import DataStep, correction_gain
+from model.consistency import JUDGED, DataStep, correction_gain
 from model.errors import UnknownPlatform
 from model.explain import Explanation
 from model.mixture import SpectralPosterior
@@ -44,9 +44,13 @@ class PlatformTools:
     observation: torch.Tensor
     """(12, k) bands from coefficients."""
     correction: torch.Tensor
-    """(k, 12) gain of the last data step."""
+    """(k, 12) gain G of the last data step."""
+    judged: torch.Tensor
+    """(11, k) rows of `observation` in the order of `JUDGED`."""
+    judged_correction: torch.Tensor
+    """(k, 11) columns of `correction` in the order of `JUDGED`."""
     response: torch.Tensor
-    """(12, 12) what the bands show of a correction."""
+    """(11, 11) what those bands show of a correction."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class DualitySolver:
         posterior = SpectralPosterior(sensor.prior, observation, self.device)
         gain = correction_gain(sensor.prior, observation)
         unfolding = Unfolding(posterior, observation, p.unfolding, p.basis.components.shape[1])
+        judged = list(JUDGED)
         return PlatformTools(
             posterior,
             unfolding,
@@ -94,7 +99,9 @@ class DualitySolver:
             Explanation(unfolding, p.basis, sensor.responses),
             self._tensor(observation),
             self._tensor(gain),
-            self._tensor(observation @ gain),
+            self._tensor(observation[judged]),
+            self._tensor(gain[:, judged]),
+            self._tensor(observation[judged] @ gain[:, judged]),
         )
 
     def tools(self, platform: str) -> PlatformTools:
@@ -126,22 +133,17 @@ class DualitySolver:
         sources = {10: b10, 20: b20, 60: b60}
         fused, corrected = self.fuse(b10, b20, b60)
         unfolded = tools.unfolding(fused.bands.reshape(12, -1))
-        seen = _seen(tools, unfolded.coefficients, fused)
-        taken_back = DataStep(sources, fused.valid)(seen, tools.response)
-        stored = ((unfolded.coefficients + tools.correction @ taken_back) / self.steps).round_()
-        stored.clamp_(-STORED_LIMIT, STORED_LIMIT)
-        simulated = _seen(tools, stored * self.steps, fused)
+        seen = tools.judged @ unfolded.coefficients
+        taken_back = DataStep(sources, fused.valid)(seen.view(-1, *fused.valid.shape), tools.response)
+        stored = torch.addmm(unfolded.coefficients, tools.judged_correction, taken_back)
+        stored.div_(self.steps).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
+        simulated = (tools.observation @ (stored * self.steps)).view(-1, *fused.valid.shape)
         return Solution(fused, unfolded, corrected, stored, simulated, _residuals(sources, simulated, fused))
 
     def fuse(self, b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> tuple[fusion.Fused, torch.Tensor]:
         """The twelve bands at 10 m, and the root-mean-square learned correction (h, w), reflectance."""
         fused = fusion.fuse(b10, b20, b60)
         return self._refine(fused) if self._refine else (fused, torch.zeros_like(fused.detail20))
-
-
-def _seen(tools: PlatformTools, coefficients: torch.Tensor, fused: fusion.Fused) -> torch.Tensor:
-    """Bands (12, h, w) of coefficients (k, h * w)."""
-    return (tools.observation @ coefficients).view(12, *fused.valid.shape)
 
 
 def _residuals(

@@ -16,7 +16,7 @@ import torch
 from model.errors import InvalidImage, UnknownPlatform, WeightsCorrupted
 from model.inference import choose_device
 from model.instruments import INSTRUMENTS
-from model.mixture import CHUNK, SpectralPosterior
+from model.mixture import SpectralPosterior, chunk_size
 from model.parameters import read_weights
 from model.uncertainty import GroupUncertainty, spread_over_channels
 from model.unfolding import Unfolding
@@ -140,7 +140,7 @@ class PixelModel:
         outside = np.ones(n, bool)
         if known.any():
             with torch.inference_mode():
-                parts = [tools(piece.contiguous()) for piece in torch.split(y, CHUNK, dim=1)]
+                parts = [tools(piece.contiguous()) for piece in torch.split(y, chunk_size(y.device), dim=1)]
             c, sigma, distance = (torch.cat(list(part), dim=-1).cpu().numpy() for part in zip(*parts, strict=True))
             coefficients[:, known], groups[:, known] = c, sigma
             outside[known] = distance > self.parameters.calibration.distance_limit

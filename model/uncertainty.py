@@ -133,11 +133,12 @@ class GroupUncertainty:
 
     def spectral_variance(self, z: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Uncalibrated variance (8, N) of scaled bands (12, N) with class probabilities (J, N) and scale (N,)."""
-        means = (self._gain @ z + self._offset).view(self._classes, GROUPS, -1)  # (J, 8, N)
-        w = weights[:, None, :]
-        centre = (w * means).sum(dim=0)
-        between = (w * (means - centre).square()).sum(dim=0)
-        return (self._within @ weights + between) * scale.square()
+        means = torch.addmm(self._offset, self._gain, z).view(self._classes, GROUPS, -1)  # (J, 8, N)
+        weighted = means * weights[:, None]
+        centre = weighted.sum(dim=0)
+        # What single precision loses in this difference is far below the variance within the classes.
+        between = weighted.mul_(means).sum(dim=0).sub_(centre.square_()).clamp_min_(0.0)
+        return between.addmm_(self._within, weights).mul_(scale.square())
 
     def __call__(
         self,
@@ -160,9 +161,9 @@ class GroupUncertainty:
             (8, N) one sigma of each group, reflectance, and (N,) by how much spatial doubt inflates it on average.
         """
         spectral = self.spectral_variance(z, weights, scale) * self._alpha2
-        total = spectral + self._beta20 * detail20.square() + self._beta60 * detail60.square()
-        sigma = total.sqrt()
-        return sigma, (sigma / spectral.clamp_min(1e-12).sqrt()).mean(dim=0)
+        total = torch.addcmul(spectral, self._beta20, detail20.square()).addcmul_(self._beta60, detail60.square())
+        inflation = (total / spectral.clamp_min_(1e-12)).sqrt_().mean(dim=0)
+        return total.sqrt_(), inflation
 
 
 def uncertainty_layers() -> tuple[Layer, ...]:

@@ -33,9 +33,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from model.mixture import CHUNK, SpectralPosterior
+from model.mixture import SpectralPosterior, chunk_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,6 +126,11 @@ class Unfolded:
     """(T, N) by how much each stage moved the spectrum, root mean square over the channels, reflectance."""
 
 
+def _with_bias(matrix: NDArray[np.float64], bias: NDArray[np.float64], at: int) -> NDArray[np.float64]:
+    """A layer's matrix with its bias as the column that a row of ones meets."""
+    return np.insert(matrix, at, bias, axis=1)
+
+
 class Unfolding:
     """Evaluates the stages of one platform on a device."""
 
@@ -146,13 +150,13 @@ class Unfolding:
         gains = [data_gain(C, R, observation, float(stage.rho[0])) for stage in weights.stages]
         self._stages = [
             (
-                tensor(stage.inner),
-                tensor(stage.inner_bias[:, None]),
+                # The inputs are [z; 1; v]: the row of ones carries the bias.
+                tensor(_with_bias(stage.inner, stage.inner_bias, at=observation.shape[0])),
                 tensor(stage.middle),
                 tensor(stage.middle_bias[:, None]),
                 tensor(stage.outer),
                 tensor(stage.outer_bias[:, None]),
-                tensor(np.concatenate([gain, np.eye(k) - gain @ observation], axis=1)),
+                tensor(np.concatenate([gain, np.zeros((k, 1)), np.eye(k) - gain @ observation], axis=1)),
             )
             for stage, gain in zip(weights.stages, gains, strict=True)
         ]
@@ -167,32 +171,54 @@ class Unfolding:
         start = (1 - self._relaxation) * np.eye(k) + self._relaxation * carry
         self.gain = np.einsum("kl,jlb->jkb", start, posterior.form.gain) + self._relaxation * from_bands
         """(J, k, bands) K'_j: the whole linear part of the estimate."""
-        self._passing = tensor(self._relaxation * np.concatenate(self.passing, axis=1)) if gains else None
+        self._passing = tensor(self._relaxation * np.concatenate([np.zeros((k, 0)), *self.passing], axis=1))
 
-    def _proximal(self, stage: int, features: torch.Tensor) -> torch.Tensor:
-        """f_t of [z; v] (bands + k, N)."""
-        W1, b1, W2, b2, W3, b3, _ = self._stages[stage]
-        hidden = functional.relu(torch.addmm(b1, W1, features))
-        return torch.addmm(b3, W3, functional.relu(torch.addmm(b2, W2, hidden)))
+    def _stage(self, stage: int, state: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:
+        """One proximal and one data step.
 
-    def _chunk(self, y: torch.Tensor, iterates: list[torch.Tensor] | None = None) -> tuple[torch.Tensor, ...]:
-        v0, z, w, s, distance = self.posterior.chunk(y)
-        if iterates is not None:
-            iterates.append(v0 * s)
-        v, learned, changes = v0, [], []
-        for t, stage in enumerate(self._stages):
-            f = self._proximal(t, torch.cat([z, v]))
-            after = stage[-1] @ torch.cat([z, v + f])
-            changes.append(s * (after - v).square().sum(dim=0).sqrt() / self._channels**0.5)
-            learned.append(f)
-            v = after
-            if iterates is not None:
-                iterates.append(v * s)
-        if self._passing is None:
-            return v0 * s, w, s, distance, torch.zeros_like(v0), y.new_zeros(0, y.shape[1])
-        residual = self._passing @ torch.cat(learned)
-        relaxed = torch.lerp(v0, v, self._relaxation)
-        return relaxed * s, w, s, distance, residual * s, torch.stack(changes)
+        Args:
+            stage: which.
+            state: (bands + 1 + k, N) scaled bands, ones, iterate v_{t-1}; left with p_t in place of the iterate.
+            learned: (k, N) takes f_t.
+
+        Returns:
+            (k, N) v_t.
+        """
+        W1, W2, b2, W3, b3, data_step = self._stages[stage]
+        hidden = (W1 @ state).relu_()
+        hidden = (W2 @ hidden).add_(b2).relu_()
+        torch.mm(W3, hidden, out=learned).add_(b3)
+        state[-len(learned) :].add_(learned)
+        return data_step @ state
+
+    def _chunk(self, y: torch.Tensor, out: Unfolded) -> list[torch.Tensor]:
+        """Write the answer for some pixels (bands, N) to `out`; returns the scaled iterates v_0 ... v_T (k, N)."""
+        z1, s = self.posterior.scaled(y)
+        w, distance = self.posterior.classify(z1)
+        iterates = [self.posterior.mean(z1, w)]
+        k, count = iterates[0].shape
+        state = y.new_empty(len(z1) + k, count)
+        state[:-k] = z1
+        learned = y.new_empty(len(self._stages), k, count)
+        for t, f in enumerate(learned):
+            before = iterates[-1]
+            state[-k:] = before
+            after = self._stage(t, state, f)
+            moved = (after - before).square_().sum(dim=0).sqrt_()
+            torch.mul(moved, s * self._channels**-0.5, out=out.changes[t])
+            iterates.append(after)
+        torch.mul(torch.lerp(iterates[0], iterates[-1], self._relaxation), s, out=out.coefficients)
+        torch.mul(self._passing @ learned.view(-1, count), s, out=out.learned)
+        out.weights.copy_(w)
+        out.scale.copy_(s)
+        out.distance.copy_(distance)
+        return iterates
+
+    def _unknown(self, y: torch.Tensor) -> Unfolded:
+        """An answer for N pixels yet to be worked out."""
+        k = self.gain.shape[1]
+        rows = (k, self.posterior.classes, 0, 0, k, len(self._stages))
+        return Unfolded(*(y.new_empty((n, y.shape[1]) if n else y.shape[1]) for n in rows))
 
     def __call__(self, y: torch.Tensor) -> Unfolded:
         """Evaluate all stages.
@@ -203,8 +229,12 @@ class Unfolding:
         Returns:
             The estimate of every pixel.
         """
-        parts = [self._chunk(piece.contiguous()) for piece in torch.split(y, CHUNK, dim=1)]
-        return Unfolded(*(torch.cat(list(part), dim=-1) for part in zip(*parts, strict=True)))
+        whole = self._unknown(y)
+        size = chunk_size(y.device)
+        for start in range(0, y.shape[1], size):
+            part = Unfolded(*(value[..., start : start + size] for value in vars(whole).values()))
+            self._chunk(y[:, start : start + size].contiguous(), part)
+        return whole
 
     def iterates(self, y: torch.Tensor) -> list[torch.Tensor]:
         """Every stage's coefficients, from the closed-form posterior to the last data step.
@@ -215,6 +245,5 @@ class Unfolding:
         Returns:
             T + 1 tensors (k, N); the estimate lies half way between the first and the last (`RELAXATION`).
         """
-        out: list[torch.Tensor] = []
-        self._chunk(y, out)
-        return out
+        result = self._unknown(y)
+        return [v * result.scale for v in self._chunk(y, result)]
