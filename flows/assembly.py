@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from catalog.ledger import Ledger, SceneState
 from catalog.publishing import published_item
+from catalog.releases import model_in_force
 from catalog.session import Database, connect, migrate
 from infra.settings import load_settings
 from infra.sources import open_source
 from infra.storage import open_store
+from model.card import load_card
 
 if TYPE_CHECKING:
     from catalog.ledger import SceneRow
@@ -27,6 +30,12 @@ class UnknownName(LookupError):
     transient: ClassVar[bool] = False
 
 
+class WeightsChanged(RuntimeError):
+    """The weights in force are not those that were promoted."""
+
+    transient: ClassVar[bool] = False
+
+
 @dataclass(frozen=True)
 class Assembly:
     """The parts of a running system. Use `assemble` to open one."""
@@ -37,11 +46,30 @@ class Assembly:
     store: ObjectStore
 
     @cached_property
+    def model_path(self) -> Path | None:
+        """Folder of the weights in force: those promoted last, else the settings'; None for the shipped ones.
+
+        Raises:
+            WeightsChanged: what lies there now is not what was promoted.
+        """
+        release = model_in_force(self.database)
+        if release is None:
+            return self.settings.model_path
+        path = Path(release.path) if release.path else None
+        found = load_card(path).digest
+        if found != release.digest:
+            raise WeightsChanged(
+                f"{release.path or 'the shipped weights'} hold {found[:12]}, promoted was {release.digest[:12]} "
+                f"({release.model}); put them back, or promote or roll back: explains2a model --help"
+            )
+        return path
+
+    @cached_property
     def model(self) -> SpectralModel:
         """The model in force, loaded on first use and kept: one model per process."""
         from model.duality import load_model
 
-        return load_model(self.settings.model_path, self.settings.device)
+        return load_model(self.model_path, self.settings.device)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:

@@ -92,7 +92,7 @@ def plan_backfill(
     others = [offer for key, first in new.items() for offer in offers[key] if offer is not first]
     again: list[tuple[str, int]] = []
     if remake:
-        model, makers = model_item_id(load_card(assembly.settings.model_path)), _makers(assembly)
+        model, makers = model_item_id(load_card(assembly.model_path)), _makers(assembly)
         published = [scene for scene in known if scene.state is SceneState.PUBLISHED and scene.item_id]
         again = [(scene.region, scene.id) for scene in published if makers.get(str(scene.item_id)) not in {None, model}]
     scenes = {name: sum(r == name for r, _ in new) + sum(r == name for r, _ in again) for name in names}

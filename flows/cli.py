@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli_backup import add_verbs as add_backup_verbs
+from flows.cli_bench import add_verbs as add_bench_verbs
 from flows.cli_history import add_verbs
 from flows.cli_operate import add_verbs as add_operator_verbs
 from flows.cli_operate import print_overview
@@ -599,6 +600,7 @@ def clean_scenes(
 
 add_verbs(app)
 add_backup_verbs(app)
+add_bench_verbs(bench_app)
 add_operator_verbs(app, scenes_app)
 
 

@@ -65,7 +65,7 @@ def schedule_due(assembly: Assembly, *, limit: int = 500, backfill_limit: int = 
         *[scene for scene in due if modes[scene] is Mode.REALTIME][:limit],
         *[scene for scene in due if modes[scene] is Mode.BACKFILL][:backfill_limit],
     ]
-    model = model_item_id(load_card(assembly.settings.model_path))
+    model = model_item_id(load_card(assembly.model_path))
     names = []
     for scene in chosen:
         row = assembly.ledger.scene(scene)
