@@ -32,6 +32,7 @@ from flows.cli_bench import add_verbs as add_bench_verbs
 from flows.cli_history import add_verbs
 from flows.cli_operate import add_verbs as add_operator_verbs
 from flows.cli_operate import print_overview
+from flows.cli_rollout import model_app
 from infra.settings import Settings, SettingsInvalid, load_settings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ scenes_app = typer.Typer(no_args_is_help=True, help="Look at the ledger: every s
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this machine; every figure states its method.")
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(bench_app, name="bench")
+app.add_typer(model_app, name="model")
 
 # What is printed comes from outside as often as not: nothing is taken as markup.
 out = Console(markup=False)
@@ -194,7 +196,7 @@ def status(
         seen = overview(assembly.database)
         counts = dict(seen.states)
         due = assembly.ledger.due_ids()
-        card = load_card(assembly.settings.model_path)
+        card = load_card(assembly.model_path)
         services = read_state(assembly.settings.home)
     running = {s.name: s.process() is not None for s in services.running} if services else {}
     if as_json:
