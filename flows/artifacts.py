@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, cast
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from flows.backfilling import Plan
     from flows.drift import Judgement
     from flows.processing import Outcome
+    from flows.progress import Progress
     from flows.reconciling import Reconciliation
     from flows.watching import WatchReport
 
@@ -37,8 +39,8 @@ _MOST_DAYS = 60
 """Lines of one look's table of days."""
 
 _WHOLE = 100.0
-_STEP = 5.0
-"""Per cent between two updates of the progress bar: a bar, not a load on the server."""
+_EVERY_SECONDS = 5.0
+"""Between two updates of the progress bar: a bar, not a load on the server."""
 
 
 @contextlib.contextmanager
@@ -98,18 +100,17 @@ def backfill_artifact(plan: Plan, begin: date, end: date, *, dry_run: bool) -> N
     create_markdown_artifact(plan_markdown(plan, begin, end), description=description)
 
 
-def progress_reporter() -> Callable[[float], None]:
-    """Open a progress bar in the run's page and return what moves it (fraction done, 0-1)."""
-    artifact = cast("UUID", create_progress_artifact(0.0, description="pixels done"))
-    shown = 0.0
+def progress_reporter() -> Callable[[Progress], None]:
+    """Open a progress bar in the run's page and return what moves it: speed, time left and bytes beside it."""
+    artifact = cast("UUID", create_progress_artifact(0.0, description="waiting for the first pixels"))
+    shown = time.monotonic()
 
-    def report(fraction: float) -> None:
+    def report(progress: Progress) -> None:
         nonlocal shown
-        per_cent = fraction * _WHOLE
-        if per_cent - shown >= _STEP or fraction >= 1:
-            shown = per_cent
+        if time.monotonic() - shown >= _EVERY_SECONDS or progress.fraction >= 1:
             with _never_deciding("progress bar"):
-                update_progress_artifact(artifact, per_cent)
+                update_progress_artifact(artifact, progress.fraction * _WHOLE, description=str(progress))
+            shown = time.monotonic()
 
     return report
 

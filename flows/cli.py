@@ -37,6 +37,7 @@ from infra.settings import Settings, SettingsInvalid, load_settings
 
 if TYPE_CHECKING:
     from flows.assembly import Assembly
+    from flows.progress import Progress as SceneProgress
 
 app = typer.Typer(
     name="explains2a",
@@ -122,6 +123,10 @@ class ExportFormat(StrEnum):
 
 def _advance(bar: Progress, task: TaskID, done: float) -> None:
     bar.update(task, completed=done)
+
+
+def _advance_scene(bar: Progress, task: TaskID, title: str, stands: SceneProgress) -> None:
+    bar.update(task, completed=stands.fraction, description=f"{title}: {stands}")
 
 
 @app.command()
@@ -269,7 +274,8 @@ def process(
             with _bar() as bar:
                 task = bar.add_task(title, total=1.0)
                 try:
-                    outcome = process_scene(assembly, number, actor="cli", progress=partial(_advance, bar, task))
+                    tell = partial(_advance_scene, bar, task, title)
+                    outcome = process_scene(assembly, number, actor="cli", progress=tell)
                 except (SceneFailed, NotClaimable, ClaimLost) as error:
                     failed = True
                     err.print(f"failed {title}: {error}", style="red")

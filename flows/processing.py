@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
@@ -19,9 +18,11 @@ from flows.housekeeping import remove_attempt, remove_dead_attempts
 from flows.names import product_keys, product_revision
 from flows.production import BLOCK, produce, raster_files
 from flows.registration import Place, ProductRecord, file_tags, register_files
+from infra.heap import share_one_heap
 from infra.scene import open_scene, product_window, survey
 from infra.scene.errors import SceneRefused
 from infra.scene.footprint import window_footprint
+from infra.stage_clock import StageClock, StageName
 from infra.verify import verify_cog
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from flows.gates import GateResult
     from flows.names import ProductKeys
     from flows.production import Produced, RasterFile
+    from flows.progress import Progress
     from infra.scene import Scene, Window
+    from infra.stage_clock import StageTime
     from infra.verify import FileCheck
 
 T = TypeVar("T")
@@ -76,7 +79,9 @@ class Outcome:
     grade: str = ""
     grade_reasons: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall seconds by stage."""
+    """Wall seconds of the steps that follow each other: loading, gates, production, verify, registration."""
+    stages: Mapping[str, StageTime] = field(default_factory=dict)
+    """What the overlapping stages of production, and verify, cost; see `infra.stage_clock.StageName`."""
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes by address."""
     thumbnail: bytes | None = None
@@ -94,7 +99,7 @@ def process_scene(
     *,
     actor: str,
     on_stage: Callable[[Stage], object] = _ignore,
-    progress: Callable[[float], object] = _ignore,
+    progress: Callable[[Progress], object] = _ignore,
 ) -> Outcome:
     """Turn one discovered scene into a published product, or record why not.
 
@@ -103,7 +108,7 @@ def process_scene(
         scene_id: The scene's row in the ledger.
         actor: Who works, for the audit trail.
         on_stage: Told each stage as it is reached.
-        progress: Told the fraction of pixels done, 0-1.
+        progress: Told after each cell where production stands; may raise to stop it.
 
     Returns:
         The outcome: published, or rejected with its gate.
@@ -113,6 +118,7 @@ def process_scene(
         ClaimLost: the lease ran out meanwhile; whoever holds it now finishes the scene.
         SceneFailed: an error, recorded in the ledger with its class and whether it will be tried again.
     """
+    share_one_heap()  # before the scene's own threads are started
     claim = assembly.ledger.claim(scene_id, actor=actor, lease=assembly.settings.lease)
     row = assembly.ledger.scene(scene_id)
     work = _SceneWork(assembly, claim, row, on_stage, progress)
@@ -144,12 +150,13 @@ class _SceneWork:
         claim: Claim,
         row: SceneRow,
         on_stage: Callable[[Stage], object],
-        progress: Callable[[float], object],
+        progress: Callable[[Progress], object],
     ) -> None:
         self._assembly, self._claim, self._row = assembly, claim, row
         self._on_stage, self._progress = on_stage, progress
         self._title = f"{row.tile} {row.sensed:%Y-%m-%d} {row.region}"
         self._seconds: dict[str, float] = {}
+        self._clock = StageClock()
         self._prefix: str | None = None
 
     def run(self, heartbeat: Heartbeat) -> Outcome:
@@ -177,7 +184,7 @@ class _SceneWork:
                 return self.reject(refusal.gate, refusal.explanation, refusal.measured, refusal.limit, gates)
             self._on_stage(Stage.WRITING)
             files = raster_files(model, scene.grid, window, settings.product, file_tags(acquisition, region, revision))
-            made = self._produce(scene, window, files, keys, heartbeat)
+            made = self._timed("production", lambda: self._produce(scene, window, files, keys, heartbeat))
             grid = next(file.profile for file in files if file.metres == FINEST_METRES)
             place = Place(scene.grid.crs, grid, window_footprint(scene.grid, window))
         if made.flag_counts["nodata"] == made.flag_counts["pixels"]:
@@ -202,6 +209,7 @@ class _SceneWork:
             grade=summary.grade.letter,
             grade_reasons=summary.grade.reasons,
             seconds=self._seconds,
+            stages=self._clock.spent(),
             files={asset["href"]: asset["file:size"] for asset in item["assets"].values()},
             thumbnail=summary.thumbnail,
             item_url=f"/collections/{item['collection']}/items/{item['id']}",
@@ -259,17 +267,22 @@ class _SceneWork:
     def _produce(
         self, scene: Scene, window: Window, files: Sequence[RasterFile], keys: ProductKeys, heartbeat: Heartbeat
     ) -> Produced:
-        def advance(fraction: float) -> None:
+        def advance(progress: Progress) -> None:
             heartbeat.check()
-            self._progress(fraction)
+            self._progress(progress)
 
         assembly = self._assembly
-        with ThreadPoolExecutor(assembly.settings.processing.threads, thread_name_prefix="codec") as pool:
-            made = produce(
-                scene, assembly.model, window, files, store=assembly.store, keys=keys, pool=pool, progress=advance
-            )
-        self._seconds.update(made.seconds)
-        return made
+        return produce(
+            scene,
+            assembly.model,
+            window,
+            files,
+            store=assembly.store,
+            keys=keys,
+            threads=assembly.settings.processing.threads,
+            clock=self._clock,
+            progress=advance,
+        )
 
     def _verify(
         self, files: Sequence[RasterFile], made: Produced, keys: ProductKeys, heartbeat: Heartbeat
@@ -277,8 +290,9 @@ class _SceneWork:
         checks = {}
         for file in files:
             heartbeat.check()
-            key = keys.file(file.name)
-            checks[file.asset] = verify_cog(self._assembly.store, key, file.profile, made.summaries[file.asset])
+            key, seen = keys.file(file.name), made.summaries[file.asset]
+            with self._clock.stage(StageName.VERIFY):
+                checks[file.asset] = verify_cog(self._assembly.store, key, file.profile, seen)
         return checks
 
     def _publish(self, item: dict[str, Any]) -> None:

@@ -5,33 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
-
-from flows.quality_mask import QualityBit, quality_mask
-from infra.cog import CogBand, CogProfile, CogWriter
-from infra.preview import PreviewCollector, visual_rgb
-from infra.scene import Window
-from model.bands import BANDS_BY_RESOLUTION, CHANNELS, SOURCE_BAND_NAMES, SPECTRAL_GROUPS
-from model.duality import Multispectral
+from flows.pipeline import pieces
+from flows.progress import Progress
+from infra.cog import CogBand, CogProfile, CogWriter, Lane
+from infra.heap import give_back_memory
+from infra.preview import PreviewCollector
+from infra.stage_clock import StageName
+from model.bands import BANDS_BY_RESOLUTION
 from model.inference import cells
 from model.layers import NODATA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Mapping, Sequence
 
     from flows.names import ProductKeys
     from infra.cog import CogSummary
-    from infra.scene import Grid, Pixels, Scene
+    from infra.scene import Grid, Scene, Window
     from infra.settings import ProductSettings
+    from infra.stage_clock import StageClock
     from infra.storage import ObjectStore
-    from model.duality import Estimate, SpectralModel
-    from model.inference import Cell
+    from model.duality import SpectralModel
     from model.layers import Layer
 
 BLOCK: Final = 192
@@ -66,8 +63,6 @@ class Produced:
     flag_counts: Mapping[str, int]
     """Pixels per quality bit, and ``pixels`` for all."""
     preview: PreviewCollector
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall seconds per stage: reading, model, writing."""
 
 
 def raster_files(
@@ -114,13 +109,16 @@ def produce(
     *,
     store: ObjectStore,
     keys: ProductKeys,
-    pool: Executor,
-    progress: Callable[[float], None],
+    threads: int,
+    clock: StageClock,
+    progress: Callable[[Progress], None],
 ) -> Produced:
     """Run the model over a window and write every raster of the product.
 
-    The next cell is read while the model works on the present one; the writers compress in the pool. All files are
-    finished, or none: an error in any of them aborts every upload.
+    Stages overlap: one thread reads ahead, the model works on a few cells at once, the caller's thread cuts their files
+    into blocks in order, a pool compresses these and one thread hands them to the store. Each stage waits when the one
+    behind it is late, so a few cells are held whatever the scene's size. All files are finished, or none: an error in
+    any stage stops the others and aborts every upload, and the first one is raised.
 
     Args:
         scene: The open scene.
@@ -129,158 +127,42 @@ def produce(
         files: The rasters to write, from `raster_files`.
         store: Where they go.
         keys: Names them.
-        pool: Threads for reading ahead and compressing.
-        progress: Told the fraction of pixels done, 0-1; may raise to stop the work.
+        threads: Threads that compress, and cells in the model at once where it says so.
+        clock: Told what each stage costs.
+        progress: Told after each cell where the work stands; may raise to stop it.
 
     Returns:
         Summaries, sums and the preview's material.
     """
-    clock = _Clock()
+    began = time.monotonic()
     totals: defaultdict[str, float] = defaultdict(float)
     flags: Counter[str] = Counter()
     preview = PreviewCollector(window.width, window.height)
     area = (window.column, window.row, window.width, window.height)
     plan = list(cells(area, scene.grid.width, scene.grid.height, cell=model.cell, halo=model.halo))
+    done, of_pixels = 0, sum(cell.inner.width * cell.inner.height for cell in plan)
     with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "compress"))
+        lane = stack.enter_context(Lane(pool, clock=clock))
         writers = [
-            (file, stack.enter_context(CogWriter(file.profile, store, keys.file(file.name), pool=pool)))
+            (file, stack.enter_context(CogWriter(file.profile, store, keys.file(file.name), pool=lane)))
             for file in files
         ]
-        ahead = pool.submit(scene.read, Window(*plan[0].read))
-        for position, cell in enumerate(plan):
-            with clock.stage("reading"):
-                pixels = ahead.result()
-            if position + 1 < len(plan):
-                ahead = pool.submit(scene.read, Window(*plan[position + 1].read))
-            with clock.stage("model"):
-                image = Multispectral(pixels.b10, pixels.b20, pixels.b60, scene.platform)
-                piece = _Piece(cell, pixels, model.estimate(image, cell.halo))
-            with clock.stage("writing"):
+        at_once = model.cells_at_once(threads)
+        estimated = stack.enter_context(contextlib.closing(pieces(scene, model, plan, at_once=at_once, clock=clock)))
+        for piece in estimated:
+            with clock.stage(StageName.QUANTISE):
                 piece.write(writers, window)
-            with clock.stage("preview"):
                 piece.show(preview, window, model)
-            for name, value in piece.estimate.totals.items():
-                totals[name] += value
-            flags.update(piece.flag_counts())
-            progress((position + 1) / len(plan))
-        with clock.stage("writing"):
-            summaries = {file.asset: writer.finish() for file, writer in writers}
-    return Produced(summaries, dict(totals), dict(flags), preview, dict(clock.seconds))
-
-
-class _Piece:
-    """One cell of the product: what was read and what the model made of it."""
-
-    def __init__(self, cell: Cell, pixels: Pixels, estimate: Estimate) -> None:
-        self.estimate = estimate
-        self._cell, self._pixels = cell, pixels
-        self._mask = quality_mask(
-            valid=self._inner(pixels.valid),
-            saturated=self._inner(pixels.saturated),
-            out_of_domain=estimate.out_of_domain,
-            low_consistency=estimate.low_consistency,
-            scene_classes=None if pixels.scl is None else self._inner(pixels.scl, 2),
-        )
-
-    def write(self, writers: Sequence[tuple[RasterFile, CogWriter]], window: Window) -> None:
-        """Hand every file its part."""
-        column, row = self._place(window)
-        estimate = self.estimate
-        arrays: dict[str, NDArray[Any]] = {
-            "hsi": estimate.hsi,
-            "compact": estimate.compact,
-            "uncertainty": estimate.uncertainty,
-            "explanation": estimate.explanation,
-            "residual_10m": estimate.residual_10,
-            "residual_20m": estimate.residual_20,
-            "residual_60m": estimate.residual_60,
-            "qa": self._mask[None],
-            "visual": visual_rgb(estimate.hsi),
-        }
-        for file, writer in writers:
-            step = file.metres // 10
-            writer.write(column // step, row // step, arrays[file.asset])
-
-    def show(self, preview: PreviewCollector, window: Window, model: SpectralModel) -> None:
-        """Give the preview its material."""
-        column, row = self._place(window)
-        preview.add(
-            column,
-            row,
-            hsi=self.estimate.hsi,
-            source=self._source(),
-            residual_rms=self._residual_rms(model),
-            qa=self._mask,
-            uncertainty=self.estimate.uncertainty,
-            channel_sigma=model.channel_sigma,
-            measured_fraction=self._measured_fraction(model),
-        )
-
-    def flag_counts(self) -> dict[str, int]:
-        """Count pixels by quality bit."""
-        counts = {bit.name.lower(): int((self._mask & bit > 0).sum()) for bit in QualityBit if bit.name}
-        return counts | {"pixels": self._mask.size}
-
-    def _place(self, window: Window) -> tuple[int, int]:
-        return self._cell.inner.column - window.column, self._cell.inner.row - window.row
-
-    def _inner(self, array: NDArray[Any], step: int = 1) -> NDArray[Any]:
-        """Cut the halo off an array whose pixels are `step` wide."""
-        left, top, right, bottom = (side // step for side in self._cell.halo)
-        return array[..., top : array.shape[-2] - bottom, left : array.shape[-1] - right]
-
-    def _source(self) -> NDArray[np.float32]:
-        """Return the twelve bands (12, h, w) at 10 m, coarse pixels repeated: for display, not for the model."""
-        planes = {}
-        for metres, stack in ((10, self._pixels.b10), (20, self._pixels.b20), (60, self._pixels.b60)):
-            step = metres // 10
-            for name, plane in zip(BANDS_BY_RESOLUTION[metres], self._inner(stack, step), strict=True):
-                planes[name] = plane.repeat(step, axis=0).repeat(step, axis=1)
-        return np.stack([planes[name] for name in SOURCE_BAND_NAMES])
-
-    def _residual_rms(self, model: SpectralModel) -> NDArray[np.float32]:
-        """Return the RMS (h, w) of all residuals, reflectance; coarse residuals spread over their pixels."""
-        square = np.zeros(self._mask.shape, np.float32)
-        number = np.zeros(self._mask.shape, np.float32)
-        stacks = {10: self.estimate.residual_10, 20: self.estimate.residual_20, 60: self.estimate.residual_60}
-        for metres, stack in stacks.items():
-            step = metres // 10
-            for layer, plane in zip(model.residual_layers[metres], stack, strict=True):
-                if layer.name.endswith("B01"):  # outside the product's grid: a feature, not a constraint
-                    continue
-                known = plane != NODATA
-                value = np.where(known, plane * np.float32(layer.scale), 0)
-                square += (value * value).repeat(step, axis=0).repeat(step, axis=1)
-                number += known.repeat(step, axis=0).repeat(step, axis=1)
-        return np.sqrt(square / np.maximum(number, 1))
-
-    def _measured_fraction(self, model: SpectralModel) -> NDArray[np.float32] | None:
-        """Return the mean measured fraction (172,) of this piece, group by group; None where nothing is valid."""
-        valid = self._mask & QualityBit.NODATA == 0
-        if not valid.any():
-            return None
-        layers = {layer.name: number for number, layer in enumerate(model.explanation_layers)}
-        fraction = np.zeros(len(CHANNELS), np.float32)
-        for group in SPECTRAL_GROUPS:
-            number = layers[f"measured_{group.name}"]
-            scale = model.explanation_layers[number].scale
-            fraction[group.channels] = self.estimate.explanation[number][valid].mean() * scale
-        return fraction
-
-
-class _Clock:
-    """Adds up wall seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.monotonic() - began
+                for name, value in piece.estimate.totals.items():
+                    totals[name] += value
+                flags.update(piece.flag_counts())
+            done += piece.size
+            del piece  # a cell's files are not held while the next one is waited for
+            progress(Progress(done, of_pixels, time.monotonic() - began, sum(w.laid_bytes for _, w in writers)))
+        summaries = {file.asset: writer.finish() for file, writer in writers}
+    give_back_memory()
+    return Produced(summaries, dict(totals), dict(flags), preview)
 
 
 def _profile(

@@ -113,6 +113,9 @@ class SpectralModel(Protocol):
     def channel_sigma(self, uncertainty: NDArray[np.int16]) -> NDArray[np.float32]:
         """Calibrated 1-sigma (172, ...) of every channel from the stored uncertainty (9, ...)."""
 
+    def cells_at_once(self, threads: int) -> int:
+        """How many cells to give to `estimate` at once, from as many threads."""
+
     def quality(self, totals: Mapping[str, float]) -> Mapping[str, float]:
         """Quality numbers of a whole product from its summed totals."""
 
@@ -194,6 +197,14 @@ class DualityModel:
             for t in (torch.as_tensor(a).to(self.device) for a in (msi.b10, msi.b20, msi.b60))
         )
         return self._assemble(tools, self.solver.solve(b10, b20, b60, msi.platform), halo)
+
+    def cells_at_once(self, threads: int) -> int:
+        """How many cells to give to `estimate` at once, from as many threads: on a CPU each is worked on by one.
+
+        Args:
+            threads: as many as the caller would like.
+        """
+        return max(1, threads) if self.device.type == "cpu" else 1
 
     def _assemble(self, tools: PlatformTools, solution: Solution, halo: Halo) -> Estimate:
         fused, unfolded, residuals = solution.fused, solution.unfolded, solution.residuals

@@ -5,6 +5,7 @@ band's window are both cheap, and any TIFF reader sees plain band-planar data. O
 """
 
 from infra.cog.errors import BlockMisplaced, BlockRepeated, BlocksMissing, CogError, InvalidProfile, WriterClosed
+from infra.cog.lane import Lane
 from infra.cog.profile import CogBand, CogProfile, Level
 from infra.cog.writer import CogSummary, CogWriter
 
@@ -18,6 +19,7 @@ __all__ = [
     "CogSummary",
     "CogWriter",
     "InvalidProfile",
+    "Lane",
     "Level",
     "WriterClosed",
 ]

@@ -84,6 +84,16 @@ class Placement:
         head = build_head(self._profile, self._indexes) + b"".join(tiles)
         return self._opened().finish(head.ljust(self._head_bytes, b"\0"))
 
+    @property
+    def laid_bytes(self) -> int:
+        """Compressed bytes taken so far."""
+        return self._body_bytes + self._held_bytes()
+
+    def interrupt(self) -> None:
+        """Let what another thread is laying down end soon, with an error."""
+        if self._upload is not None:
+            self._upload.interrupt()
+
     def abort(self) -> None:
         """Give up; nothing of the file stays."""
         if self._upload is not None:

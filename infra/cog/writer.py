@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from infra.cog.checksum import checksum_of
 from infra.cog.errors import BlockMisplaced, BlockRepeated, BlocksMissing, WriterClosed
+from infra.cog.lane import Lane
 from infra.cog.placement import Placement
 from infra.cog.pyramid import Block, Encoded, Pyramid
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from infra.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
-
-_IN_FLIGHT_BYTES: Final = 48 << 20
-"""Raw pixels that may wait for or be in compression; beyond it `write` waits."""
-
-_IN_FLIGHT_BLOCKS: Final = 2
-"""Blocks that may be in flight however large they are, so that the caller and the pool work at once."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +49,30 @@ class CogSummary:
 class CogWriter:
     """Writes one file; used as a context manager it aborts unless it was finished.
 
-    Memory is bounded: pixels in flight by a fixed amount, pending overviews by the order of the blocks (in Z-order of
-    the file's own blocks at most one block per level, row by row half a row of blocks per level).
+    Memory is bounded: pixels in flight by the lane, over all writers that share it; pending overviews by the order of
+    the blocks (in Z-order of the file's own blocks at most one block per level, row by row half a row of blocks per
+    level).
     """
 
-    def __init__(self, profile: CogProfile, store: ObjectStore, key: str, *, pool: Executor) -> None:
+    def __init__(self, profile: CogProfile, store: ObjectStore, key: str, *, pool: Executor | Lane) -> None:
         """Open a file; nothing is sent before the first megabytes are compressed.
 
         Args:
             profile: The file.
             store: Where it goes.
             key: Its key; it must not be taken.
-            pool: Threads (not processes) that compress. `write` waits for them, so it must not run in the pool.
+            pool: Threads (not processes) that compress; `write` waits for them, so it must not run in the pool. Or a
+                lane that several writers share and that its owner closes; when one is aborted, all of them stop.
         """
-        self._profile, self._key, self._pool = profile, key, pool
+        self._profile, self._key = profile, key
         self._pyramid = Pyramid(profile)
         self._placement = Placement(profile, store, key)
         self._written = np.zeros(self._pyramid.checksums.shape[1:], np.bool_)
-        self._queue: deque[tuple[Block, list[Future[list[Encoded]]], int]] = deque()
-        self._in_flight = 0
+        self._lane = pool if isinstance(pool, Lane) else Lane(pool)
+        self._owns_lane = self._lane is not pool
+        self._lane.on_stop(self._placement.interrupt)
+        self._entered = 0
+        self._settled = 0
         self._peak = 0
         self._began = time.monotonic()
         self._closed = False
@@ -129,13 +128,11 @@ class CogWriter:
                 f"the first at column {missing[0][1] * edge}, row {missing[0][0] * edge}"
             )
         try:
-            while self._queue:
-                self._settle_first()
-            stored = self._placement.finish()
+            stored = self._lane.last(self._placement.finish)
         except BaseException:
             self.abort()
             raise
-        self._closed = True
+        self._close()
         seconds = time.monotonic() - self._began
         logger.debug("%s: %d bytes in %.1f s, %d bytes pending at most", self._key, stored.size, seconds, self._peak)
         sums = self._pyramid.checksums
@@ -146,11 +143,20 @@ class CogWriter:
         if self._closed:
             return
         self._closed = True
-        for _block, futures, _size in self._queue:
-            for future in futures:
-                future.cancel()
-        self._queue.clear()
+        self._lane.stop(WriterClosed(f"the writer of {self._key} was aborted"))
+        self._lane.drain()
         self._placement.abort()
+        self._close()
+
+    @property
+    def laid_bytes(self) -> int:
+        """Compressed bytes laid down so far."""
+        return self._placement.laid_bytes
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._owns_lane:
+            self._lane.close()
 
     def _ensure_open(self) -> None:
         if self._closed:
@@ -174,36 +180,30 @@ class CogWriter:
             )
 
     def _submit(self, row: int, column: int, pixels: NDArray[Any]) -> None:
+        self._lane.enter(pixels.nbytes)
         values = np.array(pixels, dtype=self._profile.pixel_type, order="C")
-        self._in_flight += values.nbytes
-        self._note_peak()
+        self._entered += values.nbytes
         first, *completed = self._pyramid.enter(row, column)
         futures = [
-            self._pool.submit(self._pyramid.work, first, group, values[bands])
+            self._lane.compress(self._pyramid.work, first, group, values[bands])
             for group, bands in enumerate(self._pyramid.groups)
         ]
-        self._queue.append((first, futures, values.nbytes))
-        self._queue.extend((block, [], 0) for block in completed)
-        while self._queue and (self._crowded() or all(future.done() for future in self._queue[0][1])):
-            self._settle_first()
+        self._lane.lay(self._settle, values.nbytes, [first, *completed], futures, values.nbytes)
 
-    def _crowded(self) -> bool:
-        blocks = sum(1 for _block, futures, _size in self._queue if futures)
-        return self._in_flight > _IN_FLIGHT_BYTES and blocks > _IN_FLIGHT_BLOCKS
-
-    def _settle_first(self) -> None:
-        """Wait for the oldest block and lay it down; an overview block is whole once those before it are."""
-        block, futures, size = self._queue.popleft()
+    def _settle(self, blocks: list[Block], futures: list[Future[list[Encoded]]], size: int) -> None:
+        """Wait for a block and lay it down, and the overview blocks that it completed: they are whole then, too."""
         for future in futures:
             for done in future.result():
                 done.block.tiles[done.group] = done.tiles
-        self._in_flight -= size
-        self._placement.lay(block.level, block.row, block.column, [tile for tiles in block.tiles for tile in tiles])
         self._note_peak()
+        for block in blocks:
+            tiles = [tile for group in block.tiles for tile in group]
+            self._placement.lay(block.level, block.row, block.column, tiles)
+        self._settled += size
 
     def _note_peak(self) -> None:
-        pending = self._in_flight + self._pyramid.pending_bytes + self._placement.pending_bytes
-        self._peak = max(self._peak, pending)
+        in_flight = self._entered - self._settled
+        self._peak = max(self._peak, in_flight + self._pyramid.pending_bytes + self._placement.pending_bytes)
 
 
 def _morton(row: int, column: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from infra.scene.radiometry import NODATA_DN, SATURATED_DN, decide_radiometry
 from infra.scene.raster import BandRaster
 from infra.scene.secrecy import guard_gdal_logs
 from infra.sources.acquisition import SCENE_CLASSES
+from infra.stage_clock import StageName
 from model.bands import BANDS_BY_RESOLUTION, PLATFORMS, SOURCE_BAND_NAMES, SOURCE_BANDS
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from infra.scene.raster import Stored
     from infra.settings import SourceSettings
     from infra.sources.acquisition import Acquisition
+    from infra.stage_clock import StageClock
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +88,12 @@ class Scene:
         """Whether the scene carries classes."""
         return SCENE_CLASSES in self._rasters
 
-    def read(self, window: Window) -> Pixels:
+    def read(self, window: Window, clock: StageClock | None = None) -> Pixels:
         """Read a window of all bands.
 
         Args:
             window: Aligned to 60 m; may reach beyond the raster, where there is no data.
+            clock: Told what the threads that decode bands cost; the caller's own thread is the caller's to count.
 
         Returns:
             The window's pixels.
@@ -103,7 +107,7 @@ class Scene:
             raise ValueError(f"{window} is empty or does not begin and end on multiples of {ALIGNMENT} pixels")
         valid = np.ones((window.height, window.width), np.bool_)
         saturated = np.zeros_like(valid)
-        stored = self._fetch(window, self._rasters)
+        stored = self._fetch(window, self._rasters, clock)
         b10, b20, b60 = (self._stack(stored, metres, valid, saturated) for metres in BANDS_BY_RESOLUTION)
         return Pixels(window, b10, b20, b60, valid, saturated, _classes(stored))
 
@@ -144,17 +148,24 @@ class Scene:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _fetch(self, window: Window, names: Iterable[str]) -> dict[str, Stored]:
+    def _fetch(self, window: Window, names: Iterable[str], clock: StageClock | None = None) -> dict[str, Stored]:
         """Read the stored values of several bands at once: decoding and waiting for the network overlap."""
-        asked = {name: self._pool.submit(self._stored, name, window) for name in names}
+        asked = {name: self._pool.submit(self._stored, name, window, clock) for name in names}
         wait(asked.values())
         return {name: future.result() for name, future in asked.items()}
 
-    def _stored(self, name: str, window: Window) -> Stored:
+    def _stored(self, name: str, window: Window, clock: StageClock | None) -> Stored:
         raster = self._rasters[name]
         step = raster.metres // 10
-        with self._access.environment():  # GDAL's settings belong to the thread
-            return raster.read(window.column // step, window.row // step, window.width // step, window.height // step)
+        worked = time.thread_time()
+        try:
+            with self._access.environment():  # GDAL's settings belong to the thread
+                return raster.read(
+                    window.column // step, window.row // step, window.width // step, window.height // step
+                )
+        finally:
+            if clock is not None:
+                clock.add(StageName.READ, time.thread_time() - worked)
 
     def _stack(
         self, stored: Mapping[str, Stored], metres: int, valid: NDArray[np.bool_], saturated: NDArray[np.bool_]

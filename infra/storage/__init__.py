@@ -15,6 +15,7 @@ from infra.storage.errors import (
     StorageFull,
     StorageUnavailable,
     StorageUnwritable,
+    UploadInterrupted,
     UploadLost,
 )
 from infra.storage.file import FileStore
@@ -36,6 +37,7 @@ __all__ = [
     "StorageUnwritable",
     "StoredObject",
     "Upload",
+    "UploadInterrupted",
     "UploadLost",
     "open_store",
 ]

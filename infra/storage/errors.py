@@ -43,6 +43,10 @@ class UploadLost(StorageError):
     transient: ClassVar[bool] = True
 
 
+class UploadInterrupted(StorageError):
+    """The upload was given up while it was under way; never the first cause of a failure."""
+
+
 class StorageUnavailable(StorageError):
     """The store does not answer or answers with a failure of its own."""
 

@@ -210,6 +210,9 @@ class FileUpload:
         status = self._path.stat()
         return StoredObject(self._key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
+    def interrupt(self) -> None:
+        """Nothing to do: what a disk takes is not waited for."""
+
     def abort(self) -> None:
         """Close and remove the partial file and folders left empty; a linked file stays."""
         if not self._open:

@@ -40,6 +40,9 @@ class Upload(Protocol):
             ObjectExists: the key was taken meanwhile; nothing is left of this upload.
         """
 
+    def interrupt(self) -> None:
+        """Let a `write` or `finish` that another thread is waiting in end soon with an error; `abort` is to follow."""
+
     def abort(self) -> None:
         """Give up and leave nothing behind. May be called twice, and after `finish`, where it does nothing."""
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.storage.errors import ObjectExists, ObjectMissing, StorageError, UploadLost
+from infra.storage.errors import ObjectExists, ObjectMissing, StorageError, UploadInterrupted, UploadLost
 from infra.storage.protocol import StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import Future
 
     from infra.storage.s3_client import S3Client
 
@@ -68,7 +67,8 @@ class S3Upload:
         self._body_size = 0
         self._token = secrets.token_hex(16)
         self._upload_id: str | None = None
-        self._sending: deque[tuple[int, Future[str]]] = deque()
+        self._sending: dict[int, Future[str]] = {}
+        self._interrupted: Future[None] = Future()
         self._etags: dict[int, str] = {}
         self._next_part = 2
         self._open = True
@@ -106,12 +106,18 @@ class S3Upload:
         self._open = False
         return StoredObject(self._key, self._head_size + self._body_size, datetime.now(UTC))
 
+    def interrupt(self) -> None:
+        """Let whoever waits for a part or for the next try of a request end with `UploadInterrupted`."""
+        with contextlib.suppress(InvalidStateError):
+            self._interrupted.set_result(None)
+
     def abort(self) -> None:
         """Stop sending and remove the parts that arrived. A store that does not answer is left to `clean_partial`."""
         if not self._open:
             return
         self._open = False
-        for _number, future in self._sending:
+        self.interrupt()
+        for future in self._sending.values():
             future.cancel()
         self._sending.clear()
         self._first, self._buffer = bytearray(), bytearray()
@@ -137,36 +143,46 @@ class S3Upload:
     def _send_buffer(self) -> None:
         if self._upload_id is None:
             answer = self._client.call(
-                "create_multipart_upload", f"beginning the upload of {self._key}",
+                "create_multipart_upload", f"beginning the upload of {self._key}", retried=self._go_on,
                 **self._target, ContentType=self._content_type, Metadata={_MARK: self._token},
             )  # fmt: skip
             self._upload_id = answer["UploadId"]
         self._settle(_PARTS_IN_FLIGHT - 1)
-        self._send(self._next_part, bytes(self._buffer))
+        data, self._buffer = self._buffer, bytearray()
+        self._send(self._next_part, data)
         self._next_part += 1
-        self._buffer = bytearray()
 
-    def _send(self, number: int, data: bytes) -> None:
-        self._sending.append((number, self._client.start(self._part(number, data))))
+    def _send(self, number: int, data: bytearray) -> None:
+        self._sending[number] = self._client.start(self._part(number, data))
 
-    async def _part(self, number: int, data: bytes) -> str:
+    async def _part(self, number: int, data: bytearray) -> str:
         doing = f"uploading part {number} of {self._key}"
-        answer = await self._client.request("upload_part", doing, **self._upload(), PartNumber=number, Body=data)
+        answer = await self._client.request(
+            "upload_part", doing, retried=self._go_on, **self._upload(), PartNumber=number, Body=bytes(data)
+        )
         etag: str = answer["ETag"]
         return etag
 
     def _settle(self, still_in_flight: int) -> None:
-        """Wait until at most so many parts are on the wire; the first failure is raised at once."""
-        while self._sending and (len(self._sending) > still_in_flight or self._sending[0][1].done()):
-            number, future = self._sending[0]
-            self._etags[number] = future.result()
-            self._sending.popleft()
+        """Wait until at most so many parts are on the wire; a failure of any of them is raised at once."""
+        while True:
+            for number in [number for number, future in self._sending.items() if future.done()]:
+                self._etags[number] = self._sending.pop(number).result()
+            if len(self._sending) <= still_in_flight:
+                return
+            pending: list[Future[Any]] = [*self._sending.values(), self._interrupted]
+            wait(pending, return_when=FIRST_COMPLETED)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._interrupted.done():
+            raise UploadInterrupted(f"the upload of {self._key} was given up")
 
     def _complete(self, head: bytes) -> None:
         if self._buffer:
             self._send_buffer()
         self._settle(_PARTS_IN_FLIGHT - 1)
-        self._send(1, head + bytes(self._first))
+        self._send(1, bytearray(head) + self._first)
         self._settle(0)
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
         with _known_as_ours(self._client, self._target, self._token) as doubt:

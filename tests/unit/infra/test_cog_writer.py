@@ -22,9 +22,11 @@ from infra.cog import (
     CogBand,
     CogProfile,
     CogWriter,
+    Lane,
     WriterClosed,
 )
 from infra.cog.overviews import halve
+from infra.cog.pyramid import Pyramid
 from infra.storage import FileStore, ObjectExists
 from infra.verify import verify_cog
 from model.bands import CENTRE_NM, FWHM_NM
@@ -331,8 +333,7 @@ def test_an_exception_on_the_way_leaves_nothing(store, tmp_path, pool):
         with CogWriter(profile, store, "scene/a.tif", pool=pool) as writer:
             for x, y, step in rectangles(profile):
                 writer.write(x, y, values[:, y : y + step, x : x + step])
-            while writer._queue:
-                writer._settle_first()
+            writer._lane.drain()
             assert list(tmp_path.rglob("a.tif.partial-*"))  # it is under way
             raise RuntimeError("the model failed")
 
@@ -361,6 +362,41 @@ def test_an_error_in_the_pool_reaches_the_caller(store, tmp_path, pool, monkeypa
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_one_failing_file_stops_all_writers_of_a_lane_and_is_named(store, tmp_path, pool, monkeypatch):
+    """The other writer's next `write` raises the first cause, and neither leaves anything."""
+    profile = profile_of(300, 300, 3)
+    values, work = cube(profile), Pyramid.work
+
+    def broken(self, block, group, pixels):
+        if self is bad._pyramid:
+            raise OSError("the first cause")
+        return work(self, block, group, pixels)
+
+    monkeypatch.setattr(Pyramid, "work", broken)
+    with (
+        Lane(pool) as lane,
+        CogWriter(profile, store, "good.tif", pool=lane) as good,
+        CogWriter(profile, store, "bad.tif", pool=lane) as bad,
+    ):
+        bad.write(32, 32, values[:, 32:64, 32:64])
+        lane.drain()
+        with pytest.raises(OSError, match="the first cause"):
+            good.write(0, 0, values)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_compressing_and_uploading_cost_is_counted(store, pool):
+    profile = profile_of(600, 600, 20, block=96)
+    values = cube(profile)
+    with Lane(pool) as lane, CogWriter(profile, store, "a.tif", pool=lane) as writer:
+        writer.write(0, 0, values)
+        summary = writer.finish()
+        spent = lane.clock.spent()
+    assert list(spent) == ["compress", "upload"]
+    assert spent["compress"].core_seconds > spent["upload"].core_seconds > 0
+    assert writer.laid_bytes <= summary.size
+
+
 def test_a_taken_key_is_not_overwritten(store, pool, tmp_path):
     profile = profile_of(100, 100, 3)
     store.put("a.tif", b"theirs", content_type="image/tiff")
@@ -370,19 +406,25 @@ def test_a_taken_key_is_not_overwritten(store, pool, tmp_path):
     assert store.get("a.tif") == b"theirs"
 
 
-def test_pixels_in_flight_are_bounded(store, monkeypatch):
+def test_pixels_in_flight_are_bounded_over_all_writers(store):
     """With a pool that stands still, `write` stops taking blocks: back-pressure, not growth."""
-    monkeypatch.setattr("infra.cog.writer._IN_FLIGHT_BYTES", 1 << 20)
     profile = profile_of(1024, 1024, 2, block=64)
     values = np.zeros((2, 1024, 1024), np.int16)
     gate, taken = threading.Event(), []
 
     def feed(pool):
-        with CogWriter(profile, store, "a.tif", pool=pool) as writer:
+        with (
+            Lane(pool, limit=1 << 20) as lane,
+            CogWriter(profile, store, "a.tif", pool=lane) as one,
+            CogWriter(profile, store, "b.tif", pool=lane) as other,
+        ):
             for x, y, step in rectangles(profile):
-                writer.write(x, y, values[:, y : y + step, x : x + step])
-                taken.append((x, y))
-            return writer.finish()
+                for writer in (one, other):
+                    writer.write(x, y, values[:, y : y + step, x : x + step])
+                    taken.append((x, y))
+                assert lane.in_flight <= 1 << 20
+            other.finish()
+            return one.finish()
 
     with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as caller:
         pool.submit(gate.wait)
@@ -393,7 +435,7 @@ def test_pixels_in_flight_are_bounded(store, monkeypatch):
         summary = result.result()
     raw_block = 2 * 64 * 64 * 2
     assert 2 <= stuck <= (1 << 20) // raw_block + 1
-    assert len(taken) == 256
+    assert len(taken) == 2 * 256
     assert summary.peak_pending_bytes < 4 << 20
 
 
@@ -407,8 +449,7 @@ def test_pending_overviews_stay_small_in_z_order(store):
             peak = 0
             for x, y, step in sorted(rectangles(profile, blocks), key=key):
                 writer.write(x, y, values[:, y : y + step, x : x + step])
-                while writer._queue:
-                    writer._settle_first()
+                writer._lane.drain()
                 peak = max(peak, writer._pyramid.pending_bytes)
             writer.finish()
             assert writer._pyramid.pending_bytes == 0
