@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from flows.processing import Outcome
+    from flows.progress import Progress
 
 _STATUS: Final = Path("/proc/self/status")
 
@@ -37,20 +37,15 @@ def run_job(job: dict[str, Any]) -> None:
             on_stage=lambda stage: _tell("stage", name=str(stage)),
             progress=_tell_progress,
         )
+        stages = {name: spent.core_seconds for name, spent in outcome.stages.items()}
         _tell(
-            "end", state=outcome.state, reason=outcome.reason, stages=_core_seconds(outcome),
+            "end", state=outcome.state, reason=outcome.reason, stages=stages,
             seconds=dict(outcome.seconds), files=dict(outcome.files), peak_rss_bytes=_peak_rss_bytes(),
         )  # fmt: skip
 
 
-def _core_seconds(outcome: Outcome) -> dict[str, float]:
-    """Return processor seconds by stage, where the production counts them."""
-    return {name: spent.core_seconds for name, spent in getattr(outcome, "stages", {}).items()}
-
-
-def _tell_progress(stands: Any) -> None:
-    """Tell the fraction that is done: the production gives it bare, or with speed and bytes around it."""
-    _tell("progress", done=float(getattr(stands, "fraction", stands)))
+def _tell_progress(stands: Progress) -> None:
+    _tell("progress", done=stands.fraction)
 
 
 def _tell(event: str, **facts: Any) -> None:
