@@ -7,9 +7,11 @@ crop's pixels are the full tile's pixels, bit for bit.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Condition
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import torch
@@ -19,6 +21,8 @@ from model.errors import DeviceUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -116,11 +120,43 @@ def cells(
         yield Cell(Window(c, r, w, h), Window(read_c, read_r, read_w, read_h))
 
 
+OUT_OF_MEMORY: Final = (MemoryError, torch.OutOfMemoryError)
+"""What is raised when the host or the device has no memory left for a cell."""
+
+
+class _Room:
+    """How many items may be worked on at once: fewer each time that memory does not suffice."""
+
+    def __init__(self, workers: int) -> None:
+        self._most, self._busy = workers, 0
+        self._changed = Condition()
+
+    def work(self, work: Callable[[Item], Result], item: Item) -> Result:
+        """Work on an item when there is room; again with less beside it if memory runs out, until it was alone."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._busy < self._most)
+                self._busy += 1
+                allowed = self._most
+            try:
+                return work(item)
+            except OUT_OF_MEMORY as error:
+                if allowed == 1:
+                    raise
+                logger.warning("%s with %d cells at once; going on with fewer", type(error).__name__, allowed)
+                with self._changed:
+                    self._most = min(self._most, max(1, allowed // 2))
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+
+
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
     """Work on several items at once, results in order; no more than one for each worker and one more are held.
 
     A model computes each cell on one thread, so that a result never depends on the number of cores; whoever has more
-    cores works on more cells.
+    cores works on more cells. Where memory runs out, half as many are worked on at once and the item is tried again.
 
     Args:
         work: what to do with an item, such as estimating a cell.
@@ -133,11 +169,12 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], workers: 
     if workers <= 1:
         yield from map(work, items)
         return
+    room = _Room(workers)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, "cell") as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
+                waiting.append(pool.submit(room.work, work, item))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:

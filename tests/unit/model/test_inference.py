@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import DeviceUnavailable
-from model.inference import CELL, HALO, cells, choose_device, in_parallel
+from model.inference import CELL, HALO, OUT_OF_MEMORY, cells, choose_device, in_parallel
 
 
 @settings(max_examples=60, deadline=None)
@@ -77,3 +81,34 @@ def test_working_in_parallel_keeps_order_and_bounds_what_is_held(workers):
 def test_the_first_error_ends_parallel_work():
     with pytest.raises(ZeroDivisionError):
         list(in_parallel(lambda number: 1 // (5 - number), range(100), 3))
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_where_memory_runs_out_fewer_items_are_worked_on_at_once(error):
+    at_once = Counter()
+    lock = threading.Lock()
+
+    def work(number):
+        with lock:
+            at_once["now"] += 1
+            beside = at_once["now"]
+        try:
+            time.sleep(0.002)
+            with lock:
+                beside = max(beside, at_once["now"])
+            if beside > 1:
+                raise error("no memory")
+            return number
+        finally:
+            with lock:
+                at_once["now"] -= 1
+
+    assert list(in_parallel(work, range(30), 4)) == list(range(30))
+
+
+def test_an_item_that_does_not_fit_alone_ends_the_work():
+    def work(number):
+        raise MemoryError(f"item {number}")
+
+    with pytest.raises(MemoryError, match="item 0"):
+        list(in_parallel(work, range(5), 4))
