@@ -1,0 +1,1 @@
+"""Helpers that people run beside the tests."""
