@@ -117,7 +117,8 @@ def test_ctrl_c_ends_the_command_and_leaves_the_scene_due(operator_settings):
         watch_sources(assembly, actor="test")
         scene = assembly.ledger.due(1)[0]
         held = (
-            "import sys, time, flows.processing as p\n"
+            "import signal, sys, time, flows.processing as p\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it\n"
             "from flows.assembly import assemble\n"
             "def hold(stage):\n"
             "    if stage == 'writing': print('held', flush=True); time.sleep(600)\n"
@@ -129,5 +130,8 @@ def test_ctrl_c_ends_the_command_and_leaves_the_scene_due(operator_settings):
         with victim:
             assert victim.stdout.readline().strip() == "held"
             victim.send_signal(signal.SIGINT)
-            victim.wait(timeout=60)
+            try:
+                victim.wait(timeout=60)
+            finally:
+                victim.kill()
         assert scene.id in {row.id for row in assembly.ledger.due(100)}
