@@ -10,6 +10,15 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
+# For measured processes. The kernel's figure for this program alone: `getrusage` carries the high-water mark of the
+# process that started it over the start, and pytest itself grows to gigabytes.
+PEAK_RSS = """
+def peak_rss():
+    with open("/proc/self/status", encoding="ascii") as status:
+        [line] = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+"""
+
 
 def band_files(item_path: Path) -> dict[str, Path]:
     """Return the local band files of a STAC item, by asset key."""

@@ -24,6 +24,7 @@ from infra.scenegen.patchwork import Patchwork
 from infra.settings import Region
 from infra.sources import open_source
 from model.bands import BANDS_BY_RESOLUTION, SOURCE_BANDS
+from tests.factories import PEAK_RSS
 
 METRES = {band.name: band.resolution_m for band in SOURCE_BANDS} | {"SCL": 20}
 WORLD = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]}
@@ -232,13 +233,16 @@ def test_drawn_numbers_are_uniform_and_unrelated_between_neighbours():
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.0125  # five standard errors
 
 
-RUN = """
-import json, resource, sys
+RUN = (
+    PEAK_RSS
+    + """
+import json, sys
 from pathlib import Path
 from infra.scenegen import generate_scene
 scene = generate_scene(Path(sys.argv[1]), 4092, seed=1)
-print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "bytes": scene.input_bytes}))
+print(json.dumps({"peak": peak_rss(), "bytes": scene.input_bytes}))
 """
+)
 
 
 @pytest.mark.slow
