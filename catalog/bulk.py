@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import insert
+from sqlalchemy import ARRAY, bindparam, func, insert, select
 
 from catalog.changes import ChangeKind, record_changes
 from catalog.coverage import covered
@@ -54,7 +54,7 @@ def register_products(database: Database, items: Sequence[Mapping[str, Any]]) ->
         session.execute(insert(ItemRecord), rows)
         session.execute(insert(item_search), [search_row(row["body"]) for row in rows])
         session.execute(insert(ItemVersionRecord), [_version(row, now) for row in rows])
-        session.execute(insert(AssetRecord), [asset for item in items for asset in _assets(item)])
+        _insert_assets(session, [asset for item in items for asset in _assets(item)])
 
 
 def complete_collection(database: Database, collection_id: str) -> None:
@@ -128,6 +128,19 @@ def _row(body: Mapping[str, Any], scene: int) -> dict[str, Any]:
 def _version(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     kept = ("collection", "id", "version", "product_revision", "scene_id", "body")
     return {name: row[name] for name in kept} | {"published_at": now}
+
+
+def _insert_assets(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the files of many items; by far the most rows, which PostgreSQL takes as one array for each column."""
+    table = AssetRecord.__table__
+    if session.get_bind().dialect.name != "postgresql":
+        session.execute(insert(table), rows)
+        return
+    arrays = [
+        func.unnest(bindparam(None, [row[column.name] for row in rows], type_=ARRAY(column.type)))
+        for column in table.columns
+    ]
+    session.execute(insert(table).from_select([column.name for column in table.columns], select(*arrays)))
 
 
 def _assets(item: Mapping[str, Any]) -> list[dict[str, Any]]:
