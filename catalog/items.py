@@ -118,6 +118,8 @@ class Product:
     assets: tuple[AssetFile, ...]
     extra: Mapping[str, Any] = field(default_factory=dict)
     """More of our own fields, without the prefix."""
+    run_href: str = ""
+    """Address of the run that made it, for the operators; empty where no server ran it."""
 
 
 def build_item(product: Product) -> dict[str, Any]:
@@ -211,6 +213,10 @@ def _links(product: Product) -> list[dict[str, Any]]:
     if product.source_href:
         source = {"rel": "derived_from", "href": product.source_href, "title": f"source {product.source_item_id}"}
         links.append(source)
+    if product.run_href:
+        # rel of the processing extension
+        run = {"rel": "processing-execution", "href": product.run_href, "type": "text/html"}
+        links.append(run | {"title": "the run that made it, for operators"})
     return links
 
 

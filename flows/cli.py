@@ -151,11 +151,15 @@ def up(
     limit: Annotated[
         int | None, typer.Option(help="Scenes processed at once; the settings' figure by default.")
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Start everything on this machine: Prefect server and UI, deployments, workers, catalog."""
-    from flows.services import ServiceFailed
+    from flows.services import ServiceFailed, would_start
     from flows.services import up as start
 
+    if dry_run:
+        out.print(would_start(_settings(), process_limit=limit), soft_wrap=True)
+        return
     try:
         services = start(_settings(), progress=lambda what: err.print(f"starting {what}"), process_limit=limit)
     except ServiceFailed as error:
@@ -164,10 +168,15 @@ def up(
 
 
 @app.command()
-def down() -> None:
+def down(dry_run: DryRun = False) -> None:
     """Stop what `up` started, and nothing else."""
+    from flows.services import alive
     from flows.services import down as stop
 
+    if dry_run:
+        running = alive(_settings().home)
+        out.print(f"would stop: {', '.join(running)}" if running else "nothing is running")
+        return
     stopped = stop(_settings().home)
     out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
 
@@ -573,6 +582,7 @@ def list_scenes(
 @scenes_app.command("show")
 def show_scene(scene_id: Annotated[int, typer.Argument(help="The scene's number in the ledger.")]) -> None:
     """Show one scene's history: when, who, what, why, and where its runs are."""
+    from flows.names import run_url
     from flows.services import read_state
 
     with _assemble() as assembly:
@@ -586,7 +596,7 @@ def show_scene(scene_id: Annotated[int, typer.Argument(help="The scene's number 
         ui = services.prefect_ui_url if services else assembly.settings.prefect.ui_url
     out.print(table)
     for run in runs:
-        out.print(f"run {ui}/runs/flow-run/{run}", soft_wrap=True)
+        out.print(f"run {run_url(ui, run)}", soft_wrap=True)
 
 
 @scenes_app.command("clean")

@@ -102,6 +102,11 @@ def device_limit() -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "-", f"explains2a-device-{socket.gethostname()}-{device}")
 
 
+def run_url(ui_url: str, run: object) -> str:
+    """Return the page of a flow run in the Prefect UI."""
+    return f"{ui_url.rstrip('/')}/runs/flow-run/{run}"
+
+
 def run_name(row: SceneRow) -> str:
     """Name a process run for people: tile, date, region and source revision."""
     return f"{row.tile} {row.sensed:%Y-%m-%d} {row.region} ({row.baseline or 'no baseline'})"

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from flows.artifacts import progress_reporter, scene_artifact
 from flows.assembly import assemble
-from flows.names import device_limit, run_name
+from flows.names import device_limit, run_name, run_url
 from flows.processing import Stage, process_scene
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _SLOT_SECONDS: Final = 120.0
 @flow(name="process", persist_result=False, timeout_seconds=6 * 3600)
 def process(
     scene_id: Annotated[int, Field(ge=1)],
+    dry_run: bool = False,
 ) -> str:
     """Turn one discovered scene into a catalogued hyperspectral product.
 
@@ -38,6 +39,7 @@ def process(
 
     Args:
         scene_id: Number of the scene in the ledger; see the artifact `backlog`.
+        dry_run: Say which scene would be processed and do nothing.
 
     Returns:
         What became of it.
@@ -46,14 +48,21 @@ def process(
         log = get_run_logger()
         row = assembly.ledger.scene(scene_id)
         _name_run(row)
+        if dry_run:
+            said = f"would process scene {row.id}, acquisition {row.acquisition} ({row.state})"
+            log.info("%s", said)
+            return said
         log.info("scene %d, acquisition %s from %s", scene_id, row.acquisition, row.source)
 
         def on_stage(stage: Stage) -> None:
             log.info("stage: %s", stage)
 
         actor = f"process/{flow_run.id or 'local'}"  # `scenes show` leads from it to the run
+        page = run_url(assembly.settings.prefect.ui_url, flow_run.id) if flow_run.id else ""
         with device_slot():
-            outcome = process_scene(assembly, scene_id, actor=actor, on_stage=on_stage, progress=progress_reporter())
+            outcome = process_scene(
+                assembly, scene_id, actor=actor, run_url=page, on_stage=on_stage, progress=progress_reporter()
+            )
         public = assembly.settings.api.public_url or f"http://{assembly.settings.api.host}:{assembly.settings.api.port}"
         scene_artifact(outcome, catalog_url=public)
         if outcome.state == "published":

@@ -98,6 +98,7 @@ def process_scene(
     scene_id: int,
     *,
     actor: str,
+    run_url: str = "",
     on_stage: Callable[[Stage], object] = _ignore,
     progress: Callable[[Progress], object] = _ignore,
 ) -> Outcome:
@@ -107,6 +108,7 @@ def process_scene(
         assembly: The system's parts.
         scene_id: The scene's row in the ledger.
         actor: Who works, for the audit trail.
+        run_url: The operators' page of this run, where it has one: the product's item links to it.
         on_stage: Told each stage as it is reached.
         progress: Told after each cell where production stands; may raise to stop it.
 
@@ -121,7 +123,7 @@ def process_scene(
     share_one_heap()  # before the scene's own threads are started
     claim = assembly.ledger.claim(scene_id, actor=actor, lease=assembly.settings.lease)
     row = assembly.ledger.scene(scene_id)
-    work = _SceneWork(assembly, claim, row, on_stage, progress)
+    work = _SceneWork(assembly, claim, row, run_url, on_stage, progress)
     every = assembly.settings.processing.heartbeat_seconds
     with Heartbeat(assembly.ledger, claim, lease=assembly.settings.lease, every_seconds=every) as heartbeat:
         try:
@@ -149,11 +151,12 @@ class _SceneWork:
         assembly: Assembly,
         claim: Claim,
         row: SceneRow,
+        run_url: str,
         on_stage: Callable[[Stage], object],
         progress: Callable[[Progress], object],
     ) -> None:
         self._assembly, self._claim, self._row = assembly, claim, row
-        self._on_stage, self._progress = on_stage, progress
+        self._run_url, self._on_stage, self._progress = run_url, on_stage, progress
         self._title = f"{row.tile} {row.sensed:%Y-%m-%d} {row.region}"
         self._seconds: dict[str, float] = {}
         self._clock = StageClock()
@@ -194,7 +197,17 @@ class _SceneWork:
         checks = self._timed("verify", lambda: self._verify(files, made, keys, heartbeat))
         self._on_stage(Stage.VERIFIED)
         record = ProductRecord(
-            acquisition, region, revision, self._title, gates, made, files, checks, place, dict(self._seconds)
+            acquisition,
+            region,
+            revision,
+            self._title,
+            gates,
+            made,
+            files,
+            checks,
+            place,
+            dict(self._seconds),
+            self._run_url,
         )
         item, summary = self._timed("registration", lambda: register_files(assembly, record, keys))
         heartbeat.check()

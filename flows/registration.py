@@ -62,6 +62,8 @@ class ProductRecord:
     place: Place
     seconds: Mapping[str, float]
     """Wall seconds by stage so far."""
+    run_url: str = ""
+    """The operators' page of the run that made it; empty where no server ran it."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,7 @@ def _product(
         gates={gate.gate: str(gate.verdict) for gate in record.gates},
         assets=tuple(assets),
         extra={"seconds": round(sum(record.seconds.values()), 3)},
+        run_href=record.run_url,
     )
 
 

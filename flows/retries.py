@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from prefect import Task
     from prefect.client.schemas.objects import State, TaskRun
 
+# Every flow has a timeout; its tasks have none of their own. The flow's is an alarm, which interrupts any call; one
+# inside it Prefect could only enforce by an exception thrown into the thread at any instruction.
 RETRIES = 3
 RETRY_SECONDS = [10.0, 60.0, 300.0]
 

@@ -93,7 +93,7 @@ def up(settings: Settings, *, progress: Callable[[str], None], process_limit: in
         ServiceFailed: something is running already, or did not come up within two minutes.
     """
     known = read_state(settings.home)
-    if known and any(service.process() for service in known.running):
+    if known and alive(settings.home):
         raise ServiceFailed(
             f"services run already (Prefect UI {known.prefect_ui_url}); stop them with: explains2a down"
         )
@@ -126,6 +126,26 @@ def up(settings: Settings, *, progress: Callable[[str], None], process_limit: in
     services = Services(api_url, f"http://127.0.0.1:{port}", catalog_url, tuple(started))
     _state_file(settings.home).write_text(json.dumps(asdict(services), indent=2), encoding="utf-8")
     return services
+
+
+def would_start(settings: Settings, *, process_limit: int | None = None) -> str:
+    """Say what `up` would do, and do nothing."""
+    running = alive(settings.home)
+    if running:
+        return f"nothing would be started: {', '.join(running)} run already; stop them with: explains2a down"
+    port, catalog_port = free_port(4200), free_port(settings.api.port)
+    limit = process_limit or settings.prefect.concurrency
+    return (
+        f"would start a Prefect server at http://127.0.0.1:{port}, apply the deployments of "
+        f"{CODE_ROOT / 'prefect.yaml'} and the alarms, and start workers for {' and '.join(POOLS)} ({limit} scenes at once) and the catalog at "
+        f"http://127.0.0.1:{catalog_port}; home {settings.home}"
+    )
+
+
+def alive(home: Path) -> tuple[str, ...]:
+    """Return the names of what `up` started in this home and what still runs."""
+    known = read_state(home)
+    return tuple(service.name for service in known.running if service.process()) if known else ()
 
 
 def down(home: Path) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from flows.cli import app
 from flows.processing import process_scene
 from flows.watching import watch_sources
 
+RUN = "01234567-89ab-cdef-0123-456789abcdef"
+
 
 @pytest.fixture
 def job(operator_settings):
@@ -18,8 +20,9 @@ def job(operator_settings):
         watch_sources(assembly, actor="test")
         states = {}
         for row in assembly.ledger.due():
-            actor = "process/01234567-89ab-cdef-0123-456789abcdef"
-            state = process_scene(assembly, row.id, actor=actor).state if len(states) < 2 else None
+            actor = f"process/{RUN}"
+            page = f"http://ui.example.org/runs/flow-run/{RUN}"
+            state = process_scene(assembly, row.id, actor=actor, run_url=page).state if len(states) < 2 else None
             if state:
                 states.setdefault(state, row.id)
             if len(states) == 2:
@@ -59,7 +62,12 @@ def test_a_day_of_an_operator(job):
     typed("scenes", "retry", str(published), code=1)
     typed("scenes", "release", str(waiting[1]), code=1)
     shown = typed("scenes", "show", str(published))
-    assert "/runs/flow-run/01234567-89ab-cdef-0123-456789abcdef" in shown
+    assert f"/runs/flow-run/{RUN}" in shown
+    [run] = [
+        link for link in assembly.published_item(assembly.ledger.scene(published))["links"]
+        if link["rel"] == "processing-execution"
+    ]  # fmt: skip
+    assert run["href"] == f"http://ui.example.org/runs/flow-run/{RUN}"
 
     page = typed("report")
     assert "| published |" in page
@@ -71,3 +79,11 @@ def test_a_day_of_an_operator(job):
     assert found["counts"] == {}
     assert sum(day["known"] for day in found["days"]) == 7
     assert "0 findings" in typed("reconcile", *days, "--sample", "0")
+
+
+def test_what_would_be_started_and_stopped_is_told_and_not_done(operator_settings):
+    said = typed("up", "--dry-run", "--limit", "3")
+    assert "would start a Prefect server" in said
+    assert "3 scenes at once" in said
+    assert typed("down", "--dry-run") == "nothing is running\n"
+    assert not (operator_settings.home / "run").exists()
