@@ -100,6 +100,11 @@ def backfill_artifact(plan: Plan, begin: date, end: date, *, dry_run: bool) -> N
     create_markdown_artifact(plan_markdown(plan, begin, end), description=description)
 
 
+def comparison_artifact(markdown: str, said: str) -> None:
+    """Write the run's page: how another model differs from the one in force."""
+    create_markdown_artifact(markdown, description=said)
+
+
 def progress_reporter() -> Callable[[Progress], None]:
     """Open a progress bar in the run's page and return what moves it: speed, time left and bytes beside it."""
     artifact = cast("UUID", create_progress_artifact(0.0, description="waiting for the first pixels"))

@@ -98,10 +98,13 @@ def _source(settings: Settings, name: str) -> str:
 
 
 def _model(settings: Settings) -> str:
-    from model.duality import load_model
+    from catalog.releases import model_in_force
+    from flows.assembly import assemble
 
-    card = load_model(settings.model_path, settings.device).card
-    return f"{card.name} {card.version} ({card.digest[:12]})"
+    with assemble(settings) as assembly:
+        release, card = model_in_force(assembly.database), assembly.model.card
+    since = f"promoted {release.at:%Y-%m-%d %H:%M} by {release.actor}" if release else "by the settings"
+    return f"{card.name} {card.version} ({card.digest[:12]}) can be loaded; in force {since}"
 
 
 def _prefect(settings: Settings) -> str:

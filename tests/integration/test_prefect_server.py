@@ -43,7 +43,9 @@ def pause(api, *, paused):
 
 
 SCHEDULED = {"watch", "reconcile", "report", "maintain"}
-BY_HAND = {"process", "backfill", "retry", "release", "reject", "supersede", "deprecate"}
+BY_HAND = {"process", "backfill", "retry", "release", "reject", "supersede", "deprecate"} | {
+    "model-shadow", "model-promote", "model-rollback"
+}  # fmt: skip
 
 BACKFILL_THEN_WATCH = """
 from datetime import date
@@ -146,6 +148,7 @@ def operators_runs_end_well_and_leave_their_artifacts(api, deployments):
         "maintain": {},
         "reject": {"scene_id": 1, "reason": "not wanted here"},
         "backfill": {"begin": "2015-01-01", "end": "2030-01-01"},
+        "model-promote": {"reason": "the shipped weights again", "dry_run": True},
     }
     runs = {}
     for name, parameters in wanted.items():

@@ -13,6 +13,7 @@ from catalog.model_item import model_item_id
 from catalog.releases import NothingToRollBack, releases
 from flows.assembly import WeightsChanged, assemble
 from flows.cli import app
+from flows.doctor import examine
 from flows.names import product_revision
 from flows.rollout import RANGES_NM, promote, roll_back, shadow
 from flows.watching import watch_sources
@@ -87,6 +88,20 @@ def test_weights_that_changed_under_a_promotion_are_refused(operator_settings, o
     shutil.copytree(SHIPPED_WEIGHTS, other)
     with assemble(operator_settings) as assembly, pytest.raises(WeightsChanged, match="promoted was"):
         _ = assembly.model
+    [found] = [one for one in examine(operator_settings) if one.part == "model"]
+    assert not found.healthy
+    assert "promoted was" in found.found
+
+
+def test_the_doctor_looks_at_the_model_in_force(operator_settings, other):
+    [before] = [one for one in examine(operator_settings) if one.part == "model"]
+    assert "in force by the settings" in before.found
+    with assemble(operator_settings) as assembly:
+        promote(assembly, other, actor="ann", why="try")
+    [after] = [one for one in examine(operator_settings) if one.part == "model"]
+    assert after.healthy
+    assert "9.9.9" in after.found
+    assert "by ann" in after.found
 
 
 @pytest.mark.usefixtures("operator_settings")
