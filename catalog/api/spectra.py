@@ -255,7 +255,7 @@ def _head(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "item": item["id"],
         "collection": item["collection"],
-        "version": said["version"],
+        "version": said.get("version"),  # a model's item has none
         "datetime": said["datetime"],
         "deprecated": said.get("deprecated", False),
     }

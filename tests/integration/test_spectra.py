@@ -306,6 +306,8 @@ def test_items_without_spectra_say_so(server):
     answer = server.get(f"/collections/explains2a-models/items/{model['id']}/spectra", params={"lon": 1, "lat": 1})
     assert answer.status_code == 404
     assert "no spectra" in answer.json()["description"]
+    (told,) = server.get("/collections/explains2a-models/spectra", params={"lon": 1, "lat": 1}).json()["spectra"]
+    assert (told["item"], told["status"], told["version"]) == (model["id"], "no spectra", None)
 
 
 def test_files_that_cannot_be_read_are_not_shown(job, item):
