@@ -33,6 +33,7 @@ from flows.cli_history import add_verbs
 from flows.cli_operate import add_verbs as add_operator_verbs
 from flows.cli_operate import print_overview
 from flows.cli_rollout import model_app
+from infra.logs import log_as_json
 from infra.settings import Settings, SettingsInvalid, load_settings
 
 if TYPE_CHECKING:
@@ -73,9 +74,19 @@ def main(
 ) -> None:
     """Set up logging for every verb."""
     level = logging.INFO if verbose else logging.WARNING
+    if _wants_json():
+        log_as_json(level)
+        return
     logging.basicConfig(
         level=level, format="%(name)s: %(message)s", handlers=[RichHandler(console=err, show_path=False)]
     )
+
+
+def _wants_json() -> bool:
+    try:
+        return load_settings().log_format == "json"
+    except SettingsInvalid:  # the verb says so, if it needs them
+        return False
 
 
 def _settings(**overrides: Any) -> Settings:
@@ -378,7 +389,9 @@ def serve(
 
             sign = s3_signer(assembly.settings.resolved_storage, api.signed_seconds)
         web = create_app(assembly.database, assembly.settings, routes=[spectra, push], sign=sign)
-        uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info")
+        as_json = assembly.settings.log_format == "json"  # then the server's lines are ours, too
+        config = None if as_json else uvicorn.config.LOGGING_CONFIG
+        uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info", log_config=config)
 
 
 @app.command()

@@ -15,11 +15,13 @@ from flows.artifacts import progress_reporter, scene_artifact
 from flows.assembly import assemble
 from flows.names import device_limit, run_name, run_url
 from flows.processing import Stage, process_scene
+from infra.logs import about
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from catalog.ledger import SceneRow
+    from flows.assembly import Assembly
 
 PUBLISHED_EVENT: Final = "explains2a.published"
 
@@ -45,30 +47,36 @@ def process(
         What became of it.
     """
     with assemble() as assembly:
-        log = get_run_logger()
         row = assembly.ledger.scene(scene_id)
-        _name_run(row)
-        if dry_run:
-            said = f"would process scene {row.id}, acquisition {row.acquisition} ({row.state})"
-            log.info("%s", said)
-            return said
-        log.info("scene %d, acquisition %s from %s", scene_id, row.acquisition, row.source)
+        with about(scene=scene_id, acquisition=row.acquisition, region=row.region):
+            return _process(assembly, row, dry_run=dry_run)
 
-        def on_stage(stage: Stage) -> None:
-            log.info("stage: %s", stage)
 
-        actor = f"process/{flow_run.id or 'local'}"  # `scenes show` leads from it to the run
-        page = run_url(assembly.settings.prefect.ui_url, flow_run.id) if flow_run.id else ""
-        with device_slot():
-            outcome = process_scene(
-                assembly, scene_id, actor=actor, run_url=page, on_stage=on_stage, progress=progress_reporter()
-            )
-        public = assembly.settings.api.public_url or f"http://{assembly.settings.api.host}:{assembly.settings.api.port}"
-        scene_artifact(outcome, catalog_url=public)
-        if outcome.state == "published":
-            _announce(row, outcome.item_url)
-    log.info("%s %s", outcome.state, outcome.reason)
-    return f"{outcome.state}: {outcome.title} {outcome.reason}".rstrip()
+def _process(assembly: Assembly, row: SceneRow, *, dry_run: bool) -> str:
+    log = get_run_logger()
+    if dry_run:
+        said = f"would process scene {row.id}, acquisition {row.acquisition} ({row.state})"
+        log.info("%s", said)
+        return said
+    _name_run(row)
+    log.info("scene %d, acquisition %s from %s", row.id, row.acquisition, row.source)
+
+    def on_stage(stage: Stage) -> None:
+        log.info("stage: %s", stage)
+
+    actor = f"process/{flow_run.id or 'local'}"  # `scenes show` leads from it to the run
+    page = run_url(assembly.settings.prefect.ui_url, flow_run.id) if flow_run.id else ""
+    with device_slot():
+        outcome = process_scene(
+            assembly, row.id, actor=actor, run_url=page, on_stage=on_stage, progress=progress_reporter()
+        )
+    public = assembly.settings.api.public_url or f"http://{assembly.settings.api.host}:{assembly.settings.api.port}"
+    scene_artifact(outcome, catalog_url=public)
+    if outcome.state == "published":
+        _announce(row, outcome.item_url)
+    said = f"{outcome.state}: {outcome.title} {outcome.reason}".rstrip()
+    log.info("%s", said)
+    return said
 
 
 def device_slot() -> AbstractContextManager[None]:

@@ -19,6 +19,7 @@ from flows.names import product_keys, product_revision
 from flows.production import BLOCK, produce, raster_files
 from flows.registration import Place, ProductRecord, file_tags, register_files
 from infra.heap import share_one_heap
+from infra.logs import about
 from infra.scene import open_scene, product_window, survey
 from infra.scene.errors import SceneRefused
 from infra.scene.footprint import window_footprint
@@ -125,7 +126,9 @@ def process_scene(
     row = assembly.ledger.scene(scene_id)
     work = _SceneWork(assembly, claim, row, run_url, on_stage, progress)
     every = assembly.settings.processing.heartbeat_seconds
-    with Heartbeat(assembly.ledger, claim, lease=assembly.settings.lease, every_seconds=every) as heartbeat:
+    facts = about(scene=scene_id, acquisition=row.acquisition, region=row.region)
+    lease = assembly.settings.lease
+    with facts, Heartbeat(assembly.ledger, claim, lease=lease, every_seconds=every) as heartbeat:
         try:
             on_stage(Stage.CLAIMED)
             return work.run(heartbeat)

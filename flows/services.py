@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import psutil
 from dotenv import dotenv_values
 
+from infra.logs import PREFECT_VARIABLES
 from infra.settings import CONFIG_VARIABLE, config_file, env_file
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def would_start(settings: Settings, *, process_limit: int | None = None) -> str:
     limit = process_limit or settings.prefect.concurrency
     return (
         f"would start a Prefect server at http://127.0.0.1:{port}, apply the deployments of "
-        f"{CODE_ROOT / 'prefect.yaml'} and the alarms, and start workers for {' and '.join(POOLS)} ({limit} scenes at once) and the catalog at "
+        f"{CODE_ROOT / 'prefect.yaml'} and the alarms, and "
+        f"start workers for {' and '.join(POOLS)} ({limit} scenes at once) and the catalog at "
         f"http://127.0.0.1:{catalog_port}; home {settings.home}"
     )
 
@@ -206,6 +208,7 @@ def _environment(settings: Settings, api_url: str, ui_url: str, catalog_url: str
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # by which an automation notices runs whose process is gone
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,infra,catalog,model",
+        **(PREFECT_VARIABLES if settings.log_format == "json" else {}),
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",

@@ -301,6 +301,9 @@ class Settings(BaseSettings):
     processing: ProcessingSettings = ProcessingSettings()
     api: ApiSettings = ApiSettings()
     prefect: PrefectSettings = PrefectSettings()
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="of what processes write to their standard error: for people, or one object a line"
+    )
     collection_id: str = Field(default="explains2a-l3-hsi", pattern=_SLUG)
     provider_name: str = Field(default="ExplainS2A operator", description="named as producer in the collection")
 
