@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from catalog.items import PREFIX
 from catalog.states import HELD, SceneState
 from catalog.tables import ItemVersionRecord, SceneRecord, item_search
+from catalog.tile_days import TileDays, tile_days
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,6 +85,8 @@ class Overview:
     """By region; ``all`` is the average of all."""
     models: Mapping[str, int]
     """Products by the model that made them."""
+    recent: TileDays = field(default_factory=lambda: TileDays(7, (), ()))
+    """The last days tile by tile."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def overview(database: Database, *, days: float = 30, now: datetime | None = Non
             last_success=_successes(session),
             costs=costs,
             models=models,
+            recent=tile_days(session, now=now),
         )
 
 

@@ -52,9 +52,10 @@ def _never_deciding(what: str) -> Iterator[None]:
         logger.warning("the %s could not be written", what, exc_info=True)
 
 
-def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview) -> None:
+def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview, ui_url: str) -> None:
     """Write the keyed artifact ``today``: what the last look found and where everything stands."""
-    lines = [f"Asked {report.asked} source and region pairs.", "", "| delivered | scenes |", "| --- | ---: |"]
+    lines = [overview_markdown(seen, ui_url), "", f"## The last look, {seen.at:%Y-%m-%d %H:%M} UTC", ""]
+    lines += [f"Asked {report.asked} source and region pairs.", "", "| delivered | scenes |", "| --- | ---: |"]
     lines += [f"| {outcome} | {number} |" for outcome, number in sorted(report.outcomes.items())]
     lines += ["", (f"Left to sources before: {report.left_to_others}. Not shown again: {report.missed} deliveries; "
               f"taken for withdrawn by this look: {len(report.withdrawn)} scenes.")]  # fmt: skip
@@ -64,7 +65,6 @@ def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview
             f"| {escape(region)} | {day} | {count.offered} | {count.new} | {count.late} |"
             for (region, day), count in sorted(report.days.items(), reverse=True)[:_MOST_DAYS]
         ]
-    lines += ["", overview_markdown(seen)]
     for title, entries in (
         ("Process runs asked for", scheduled),
         ("Items that could not be understood", report.unreadable),
@@ -76,10 +76,15 @@ def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview
 
 
 def report_artifacts(
-    seen: Overview, waiting: Sequence[SceneRow], history: Sequence[Quality], judgements: Sequence[Judgement]
+    seen: Overview,
+    waiting: Sequence[SceneRow],
+    history: Sequence[Quality],
+    judgements: Sequence[Judgement],
+    *,
+    ui_url: str,
 ) -> None:
     """Write the keyed artifacts ``today``, ``backlog`` and ``drift``, and all of them as one page of the run."""
-    today, backlog = overview_markdown(seen), backlog_markdown(waiting, seen)
+    today, backlog = overview_markdown(seen, ui_url), backlog_markdown(waiting, seen)
     drift = drift_markdown(history, judgements)
     create_markdown_artifact(today, key="today", description="where everything stands")
     create_markdown_artifact(backlog, key="backlog", description="what waits, oldest first")

@@ -55,7 +55,8 @@ def _report(days: int) -> list[Judgement]:
         seen = overview(assembly.database, days=days)
         history = quality_history(assembly.database, assembly.settings.collection_id)
         judgements = judge_drift(history)
-        report_artifacts(seen, assembly.ledger.waiting(), history, judgements)
+        ui = assembly.settings.prefect.ui_url
+        report_artifacts(seen, assembly.ledger.waiting(), history, judgements, ui_url=ui)
         return judgements
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from catalog.overview import head_of
+from catalog.tile_days import KNOWN_DAYS
 from flows.drift import NEWEST, drift_picture
+from flows.names import run_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import date
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import date, datetime
 
     from catalog.overview import Overview, Quality
     from catalog.scenes import SceneRow
+    from catalog.tile_days import TileDays, TileScene
     from flows.backfilling import Plan
     from flows.drift import Judgement
     from flows.reconciling import Reconciliation
@@ -22,9 +28,15 @@ _MOST_LINES: Final = 100
 _HOUR, _DAY = 3600.0, 86400.0
 
 
-def overview_markdown(seen: Overview) -> str:
-    """Write states, reasons, latencies, costs, last successes and models."""
+def overview_markdown(seen: Overview, ui_url: str = "") -> str:
+    """Write the last days tile by tile, states, reasons, latencies, costs, last successes and models.
+
+    Args:
+        seen: What is told.
+        ui_url: Address of the Prefect UI, for links to runs; empty: none.
+    """
     parts = [
+        *tiles_markdown(seen.recent, seen.at, ui_url),
         _table(("state", "scenes"), sorted(seen.states.items())),
         "" if not seen.reasons else _table(("why not, last 30 days", "scenes"), seen.reasons.items()),
         "Backlog: "
@@ -54,6 +66,42 @@ def overview_markdown(seen: Overview) -> str:
         "" if not seen.models else _table(("made by", "products"), seen.models.items()),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def tiles_markdown(recent: TileDays, now: datetime, ui_url: str) -> Iterator[str]:
+    """Yield what became of every tile on each of the last days, and why there is no product where there is none."""
+    if not recent.tiles:
+        return
+    days = [now.date() - timedelta(days=back) for back in range(recent.days)]
+    seen: defaultdict[tuple[str, str, date], list[str]] = defaultdict(list)
+    for scene in recent.scenes:
+        said = seen[scene.region, scene.tile, scene.sensed.date()]
+        word = _in_a_word(scene)
+        if word not in said:
+            said.append(word)
+    rows = (
+        (region, tile, *(", ".join(seen[region, tile, day]) or "·" for day in days)) for region, tile in recent.tiles
+    )
+    yield f"### Tile by tile, the last {recent.days} days of sensing"
+    yield _table(("region", "tile", *(f"{day:%a %d %b}" for day in days)), rows)
+    yield f"· no source has offered anything. Tiles of the last {KNOWN_DAYS} days; times are UTC."
+    open_ones = [scene for scene in recent.scenes if scene.state != "published"]
+    if not open_ones:
+        return
+    yield "### Why there is no product"
+    told = (
+        (scene.id, escape(scene.tile), f"{scene.sensed:%Y-%m-%d %H:%M}", escape(scene.region), scene.state,
+         escape(scene.reason) or "waits for its turn", f"[run]({run_url(ui_url, scene.run)})"
+         if ui_url and scene.run else "")
+        for scene in open_ones
+    )  # fmt: skip
+    yield _table(("scene", "tile", "sensed", "region", "state", "why", "run"), told, raw=True)
+
+
+def _in_a_word(scene: TileScene) -> str:
+    if scene.state in {"rejected", "failed", "quarantined"}:
+        return f"{scene.state}: {head_of(scene.reason, scene.error_class)}"
+    return {"discovered": "waiting", "claimed": "in work", "processing": "in work"}.get(scene.state, scene.state)
 
 
 def backlog_markdown(waiting: Sequence[SceneRow], seen: Overview) -> str:

@@ -112,7 +112,7 @@ def watch(
         log = get_run_logger()
         report = watch_sources(assembly, actor="watch", dry_run=dry_run, progress=log.info)
         scheduled = schedule_due(assembly) if schedule and not dry_run else []
-        watch_artifact(report, scheduled, overview(assembly.database))
+        watch_artifact(report, scheduled, overview(assembly.database), assembly.settings.prefect.ui_url)
     log.info("delivered: %s; process runs asked for: %d", report.outcomes or "nothing", len(scheduled))
     for problem in report.unreadable:
         log.warning("%s", problem)

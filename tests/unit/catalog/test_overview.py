@@ -51,6 +51,23 @@ def test_states_reasons_backlog_latency_cost_and_model(database, ledger, tmp_pat
     assert overview(database, now=datetime.now(UTC) + 60 * DAY).reasons == {}
 
 
+def test_the_last_days_are_told_scene_by_scene_with_the_run_that_worked_last(database, ledger, tmp_path):
+    first, second, third, fourth = fill(database, ledger, tmp_path)
+    ledger.reject(ledger.claim(fourth, actor="process/run-9", lease=HOUR), gate="cloud", reason="0.7 of the window")
+    later = overview(database, now=SENSED + 5 * DAY).recent
+    assert (later.scenes[0].id, later.scenes[0].run) == (fourth, "run-9")
+    assert [scene.sensed for scene in later.scenes] == sorted((s.sensed for s in later.scenes), reverse=True)
+    assert {scene.id: scene.run for scene in later.scenes if scene.id != fourth} == dict.fromkeys(
+        (third, second, first), ""
+    )
+    assert {scene.id: scene.state for scene in later.scenes} == {
+        first: "published", second: "rejected", third: "quarantined", fourth: "rejected"
+    }  # fmt: skip
+    assert later.tiles == [("site", "29UPU")]
+    gone = overview(database, now=SENSED + 100 * DAY).recent
+    assert (list(gone.tiles), list(gone.scenes)) == ([], [])
+
+
 def test_quality_is_told_in_the_order_of_sensing(database, ledger, tmp_path):
     fill(database, ledger, tmp_path)
     (quality,) = quality_history(database, "explains2a-l3-hsi")

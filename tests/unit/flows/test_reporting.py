@@ -1,10 +1,11 @@
 """The operators' pages: complete, and safe against what sources call their items."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from catalog.overview import Cost, Overview, Spread, Success
+from catalog.tile_days import TileDays, TileScene
 from flows.backfilling import Plan
 from flows.reconciling import DayCount, Discrepancy, Kind, Reconciliation
 from flows.reporting import age, completeness_markdown, escape, overview_markdown, plan_markdown
@@ -22,6 +23,26 @@ def test_the_overview_tells_every_number():
     for told in ("| published | 3 |", "rejected: cloud", "**2** scenes", "2.0 h", "60 min", "4.0 d", "29UPU", "12.5",
                  "2.00", "duality-2"):  # fmt: skip
         assert told in page
+
+
+def test_every_tile_and_day_is_told_with_the_reason_and_the_run():
+    day = timedelta(days=1)
+    scenes = (
+        TileScene(3, "29UPU", "site", AT, "discovered", "", None, ""),
+        TileScene(2, "29UPU", "site", AT - day, "rejected", "cloud: 91 % | [of](x) it", None, "run-2"),
+        TileScene(1, "33UUP", "site", AT - day, "quarantined", "broken", "UnreadableRaster", "run-1"),
+        TileScene(0, "33UUP", "site", AT - 2 * day, "published", "", None, "run-0"),
+    )
+    tiles = TileDays(3, (("site", "29UPU"), ("site", "33UUP"), ("site", "35VPK")), scenes)
+    page = overview_markdown(Overview(AT, {}, {}, 0, None, {}, (), {}, {}, tiles), "http://ui.example.org")
+    assert "| region | tile | Fri 02 Jan | Thu 01 Jan | Wed 31 Dec |" in page
+    assert "| site | 29UPU | waiting | rejected: cloud | · |" in page
+    assert "| site | 33UUP | · | quarantined: UnreadableRaster | published |" in page
+    assert "| site | 35VPK | · | · | · |" in page
+    assert "| 2 | 29UPU | 2026-01-01 00:00 | site | rejected | cloud: 91 % \\| \\[of\\]\\(x\\) it | " in page
+    assert "[run](http://ui.example.org/runs/flow-run/run-2)" in page
+    assert "run-0" not in page
+    assert "](" not in overview_markdown(Overview(AT, {}, {}, 0, None, {}, (), {}, {}, tiles)).replace("\\]\\(", "")
 
 
 def test_completeness_tells_counts_reasons_and_what_is_wrong():
