@@ -93,6 +93,8 @@ class Database:
         """Open a session whose work is committed together at the end, or not at all.
 
         On SQLite the write lock is taken at once (``BEGIN IMMEDIATE``): two writers queue instead of failing half-way.
+        PostgreSQL ends a transaction whose process sends nothing for half as long as others wait for it: a worker
+        that is frozen, or whose machine is gone, must not keep its locks.
 
         Raises:
             DatabaseBusy: another writer held the database too long.
@@ -101,6 +103,9 @@ class Database:
         with self._translated(), self._sessions() as session, session.begin():
             if self.dialect == "sqlite":
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                patience_ms = max(1, round(self._busy_seconds * 500))
+                session.connection().exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {patience_ms}")
             yield session
 
     def settle(self) -> None:

@@ -111,6 +111,19 @@ def test_a_lock_held_too_long_is_busy_on_postgresql_too(postgres_url):
             assert error.value.transient
 
 
+def test_who_falls_silent_in_a_transaction_loses_its_locks_before_others_lose_patience(postgres_url):
+    """A worker that is frozen while it publishes, or whose machine is gone, must not stop everybody's publishing."""
+    with closing(connect(postgres_url, busy_seconds=0.4)) as silent, closing(connect(postgres_url)) as waiter:
+        Ledger(silent).discover([discovery()], actor="watch")
+        with pytest.raises(DatabaseUnavailable) as error, silent.write() as session:
+            session.execute(text("UPDATE scenes SET tile = 'X'"))
+            with waiter.write() as other:
+                other.execute(text("UPDATE scenes SET tile = 'Y'"))
+            session.execute(text("SELECT 1"))
+        assert error.value.transient
+        assert [row.tile for row in Ledger(waiter).scenes()] == ["Y"]
+
+
 def test_a_deadlock_is_busy_for_one_and_the_other_goes_on(postgres_url):
     barrier = Barrier(2)
 
