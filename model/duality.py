@@ -8,27 +8,25 @@ bands, the residual and the consistency are computed from the stored integers of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
+from model.assembly import Frame, assembly
 from model.errors import InvalidImage
 from model.explain import (
     SCORE_STEP,
     SHARE_STEP,
-    STAGES,
     explanation_layers,
 )
 from model.fusion import all_finite
 from model.inference import CELL, GRANULE, HALO, Halo, choose_device
 from model.layers import NODATA, Layer
-from model.mixture import chunk_size
-from model.noise import NOISE_ABSOLUTE, NOISE_RELATIVE
 from model.parameters import Parameters, read_weights
 from model.residual import RESIDUAL_STEP, residual_layers
 from model.solution import DualitySolver
-from model.subspace import REFLECTANCE_STEP, STORED_LIMIT, Basis, compact_layers, hsi_layers
+from model.subspace import STORED_LIMIT, Basis, compact_layers, hsi_layers
 from model.uncertainty import (
     GROUPS,
     SIGMA_STEP,
@@ -44,12 +42,7 @@ if TYPE_CHECKING:
 
     from model.card import ModelCard
     from model.residual import Residual
-    from model.solution import PlatformTools, Solution
-
-BLOCK: Final[int] = 192
-STRIP: Final[int] = 8
-"""The 172 bands are expanded in pieces of 8 rows and 192 columns: small enough for the cache, and kept windows start
-at their multiples, so pieces never shift."""
+    from model.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -138,12 +131,7 @@ class DualityModel:
         self._score = [layer.name for layer in self.explanation_layers].index("out_of_domain_score")
         self.residual_layers: Mapping[int, tuple[Layer, ...]] = residual_layers()
         self.solver = DualitySolver(parameters, device)
-        expand = np.ascontiguousarray(parameters.basis.components.T / REFLECTANCE_STEP)
-        self._expand = torch.as_tensor(expand, dtype=torch.float32, device=device)  # (172, k)
-        steps = [layer.scale for layer in (*self.uncertainty_layers, *self.explanation_layers)]
-        self._per_step = torch.tensor(steps, dtype=torch.float32, device=device).reciprocal()[:, None]
-        noise = np.stack([NOISE_ABSOLUTE**2, NOISE_RELATIVE**2])[:, :, None]
-        self._noise = torch.as_tensor(noise, dtype=torch.float32, device=device)  # (2, 12, 1)
+        self._assembly = assembly(self.solver, (*self.uncertainty_layers, *self.explanation_layers))
 
     def basis(self) -> Basis:
         """The subspace: ``hsi = mean + compact_values @ components`` within 2 DN."""
@@ -188,7 +176,7 @@ class DualityModel:
             InvalidImage: if shapes, types or the halo do not fit.
             UnknownPlatform: if the weights hold no responses for the platform.
         """
-        tools = self.solver.tools(msi.platform)
+        self.solver.tools(msi.platform)  # an unknown one is refused first
         check_image(msi, halo)
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # results must not depend on how many cores there are; see `in_parallel`
@@ -196,7 +184,7 @@ class DualityModel:
             t if all_finite(t) else torch.where(torch.isfinite(t), t, torch.nan)
             for t in (torch.as_tensor(a).to(self.device) for a in (msi.b10, msi.b20, msi.b60))
         )
-        return self._assemble(tools, self.solver.solve(b10, b20, b60, msi.platform), halo)
+        return self._assemble(msi.platform, self.solver.solve(b10, b20, b60, msi.platform), halo)
 
     def cells_at_once(self, threads: int) -> int:
         """How many cells to give to `estimate` at once, from as many threads: on a CPU each is worked on by one.
@@ -206,7 +194,7 @@ class DualityModel:
         """
         return max(1, threads) if self.device.type == "cpu" else 1
 
-    def _assemble(self, tools: PlatformTools, solution: Solution, halo: Halo) -> Estimate:
+    def _assemble(self, platform: str, solution: Solution, halo: Halo) -> Estimate:
         fused, unfolded, residuals = solution.fused, solution.unfolded, solution.residuals
         height, width = fused.valid.shape
 
@@ -214,22 +202,15 @@ class DualityModel:
             left, top, right, bottom = (side // ratio for side in halo)
             return image[..., top : height // ratio - bottom, left : width // ratio - right]
 
-        def kept(image: torch.Tensor) -> torch.Tensor:
-            planes = image.reshape(-1, height, width)
-            return inner(planes).reshape(len(planes), -1)
-
         valid = inner(fused.valid)
         void = None if bool(valid.all()) else ~valid
-        seen = tuple(
-            kept(image)
-            for image in (
-                fused.bands, solution.simulated, unfolded.weights, unfolded.scale, unfolded.distance, fused.detail20,
-                fused.detail60, fused.gains, unfolded.learned, unfolded.changes, solution.corrected,
-            )
+        planes = (
+            fused.bands, solution.simulated, unfolded.weights, unfolded.scale, unfolded.distance, fused.detail20,
+            fused.detail60, fused.gains, unfolded.learned, unfolded.changes, solution.corrected,
         )  # fmt: skip
-        layers = self._layers(tools, *seen)
+        frame = Frame(height, width, halo)
+        layers = self._assembly.layers(platform, planes, frame)
         uncertainty, explanation = layers[: len(self.uncertainty_layers)], layers[len(self.uncertainty_layers) :]
-        coefficients = inner(solution.stored.view(-1, height, width)).contiguous()
         within = _within(residuals, inner, valid)
         outside = (explanation[self._score].view(valid.shape) * SCORE_STEP > 1.0) & valid
         totals = {
@@ -243,8 +224,8 @@ class DualityModel:
         if void is not None:
             layers.masked_fill_(void.view(1, -1), NODATA)
         return Estimate(
-            hsi=self._bands(coefficients, void),
-            compact=_integers(coefficients, void),
+            hsi=self._assembly.bands(solution.stored, frame, void),
+            compact=_integers(inner(solution.stored.view(-1, height, width)), void),
             uncertainty=uncertainty.view(-1, *valid.shape).cpu().numpy(),
             explanation=explanation.view(-1, *valid.shape).cpu().numpy(),
             residual_10=_integers(inner(residuals[10].value) / RESIDUAL_STEP),
@@ -254,65 +235,6 @@ class DualityModel:
             low_consistency=(~within & valid).cpu().numpy(),
             totals=totals,
         )
-
-    def _layers(self, tools: PlatformTools, *columns: torch.Tensor) -> torch.Tensor:
-        """Uncertainty and explanation of N pixels in stored units, a few thousand pixels at a time.
-
-        Args:
-            tools: the platform's.
-            columns: fused bands (12, N), product seen through the sensor (12, N), class probabilities (J, N), scale,
-                distance, detail below 20 and 60 m (1, N) each, gains (4, N), learned residual (k, N), change of each
-                stage (T, N), correction of the fusion (1, N).
-
-        Returns:
-            (9 + 32, N) int16.
-        """
-        limit = self.parameters.calibration.distance_limit
-        absolute, relative = self._noise[:, 1:]
-        out = torch.empty(len(self._per_step), columns[0].shape[1], dtype=torch.int16, device=self.device)
-        size = chunk_size(self.device)
-        for start in range(0, out.shape[1], size):
-            y, seen, w, s, distance, detail20, detail60, gains, learned, changes, corrected = (
-                column[:, start : start + size] for column in columns
-            )
-            z = y / s
-            sigma, inflation = tools.uncertainty(z, w, s[0], detail20[0], detail60[0])
-            shares = tools.explanation.attribution(z, w, s[0], learned)
-            y1 = y[1:]
-            chi2 = (y1 - seen[1:]).square_().div_(torch.addcmul(absolute, relative, y1.square())).mean(dim=0)
-            rows = (
-                sigma,
-                inflation[None],
-                tools.explanation.measured(w),
-                shares[:-1],
-                gains,
-                detail20,
-                distance / limit,
-                chi2[None],
-                shares[-1:],
-                changes,
-                y.new_zeros(STAGES - len(changes), y.shape[1]),  # stages that have a layer but were not run
-                corrected,
-            )
-            stored = torch.cat(rows).mul_(self._per_step).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
-            out[:, start : start + size] = stored.to(torch.int16)  # converting while copying is slow
-        return out
-
-    def _bands(self, coefficients: torch.Tensor, void: torch.Tensor | None) -> NDArray[np.int16]:
-        """Expand stored coefficients (k, h, w) to the stored 172 bands, piece by piece; nodata where void."""
-        _, height, width = coefficients.shape
-        out = np.empty((len(self._expand), height, width), dtype=np.int16)
-        strip = STRIP if self.device.type == "cpu" else BLOCK
-        for row in range(0, height, strip):
-            for column in range(0, width, BLOCK):
-                part = np.s_[..., row : row + strip, column : column + BLOCK]
-                piece = coefficients[part]
-                values = self._expand @ (piece.reshape(len(piece), -1) * self.solver.steps)
-                stored = values.round_().clamp_(-STORED_LIMIT, STORED_LIMIT).to(torch.int16)
-                if void is not None:
-                    stored.masked_fill_(void[part].reshape(1, -1), NODATA)
-                out[part] = stored.view(-1, *piece.shape[1:]).cpu().numpy()
-        return out
 
     def quality(self, totals: Mapping[str, float]) -> Mapping[str, float]:
         """Quality numbers of a product.

@@ -77,12 +77,18 @@ class Explanation:
         seen[0] = 0.0  # B01 sees none of the channels
         kernel = np.clip(np.einsum("kc,jkb,bc->jc", U, gain, seen), 0.0, 1.0)  # (J, 172)
         rows = np.concatenate([kernel.mean(axis=1)[:, None], kernel @ average.T], axis=1)
-        self._measured = tensor(rows.T)  # (9, J)
+        self.rows = rows.T
+        """(9, J) measured fraction of each class: all channels, then each group."""
+        self._measured = tensor(self.rows)
         groups = np.einsum("gc,kc,jkb->bgj", average, U, gain)  # (12, 8, J)
+        self.groups = groups.transpose(2, 0, 1)
+        """(J, 12, 8) what a scaled band contributes to a group under each class."""
         bands = groups.shape[0]
         shift = -groups * posterior.form.band_mean.T[:, None, :]
         self._gain_and_shift = tensor(np.concatenate([groups, shift]).reshape(2 * bands * GROUPS, -1))
-        self._to_groups = tensor(average @ U.T)  # (8, k)
+        self.to_groups = average @ U.T
+        """(8, k) group means of coefficients."""
+        self._to_groups = tensor(self.to_groups)
         self._bands = bands
 
     def measured(self, weights: torch.Tensor) -> torch.Tensor:

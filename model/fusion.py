@@ -17,6 +17,7 @@ only.
 
 from __future__ import annotations
 
+from ctypes import byref, c_long
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -24,8 +25,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from model.compiled import banded, kernels, pointer
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from model.compiled import BandedMatrix
 
 RELATIVE_MTF: Final[float] = 0.42
 """Modulation of a coarse band at its own Nyquist frequency, relative to the 10 m bands'.
@@ -71,8 +76,19 @@ class _Band:
     """Its transpose."""
 
 
-def _in_bands(matrix: NDArray[np.float64], device: torch.device) -> tuple[_Band, ...]:
-    """Cut a banded matrix into pieces of a few rows: products then cost what the band holds."""
+@dataclass(frozen=True)
+class _Banded:
+    """A banded matrix as pieces of a few rows: products then cost what the band holds."""
+
+    pieces: tuple[_Band, ...]
+    matrix: BandedMatrix | None
+    """The same for the compiled code, on a processor."""
+    rows: int
+    """Its height."""
+
+
+def _in_bands(matrix: NDArray[np.float64], device: torch.device) -> _Banded:
+    """Cut a banded matrix into pieces of a few rows."""
     bands = []
     tall = max(4, BAND * matrix.shape[0] // max(matrix.shape))
     for row in range(0, matrix.shape[0], tall):
@@ -81,19 +97,27 @@ def _in_bands(matrix: NDArray[np.float64], device: torch.device) -> tuple[_Band,
         first, last = int(used[0]), int(used[-1]) + 1
         left = torch.as_tensor(np.ascontiguousarray(piece[:, first:last]), dtype=torch.float32, device=device)
         bands.append(_Band(first, last, left, left.T.contiguous()))
-    return tuple(bands)
+    return _Banded(tuple(bands), banded(matrix) if device.type == "cpu" else None, len(matrix))
 
 
-def _apply(rows: tuple[_Band, ...], columns: tuple[_Band, ...], image: torch.Tensor) -> torch.Tensor:
+def _apply(rows: _Banded, columns: _Banded, image: torch.Tensor) -> torch.Tensor:
     """``rows @ image @ columns.T`` for (..., h, w)."""
-    tall = torch.cat([band.left @ image[..., band.first : band.last, :] for band in rows], dim=-2)
+    compiled = kernels(image.device)
+    if compiled and rows.matrix and columns.matrix and image.dtype == torch.float32 and not image.requires_grad:
+        image = image.contiguous()
+        out = image.new_empty(*image.shape[:-2], rows.rows, columns.rows)
+        planes = c_long(image[..., 0, 0].numel())
+        matrices = byref(rows.matrix), byref(columns.matrix)
+        compiled("spectra_resample", *matrices, planes, pointer(image), pointer(out))
+        return out
+    tall = torch.cat([band.left @ image[..., band.first : band.last, :] for band in rows.pieces], dim=-2)
     flat = tall.reshape(-1, tall.shape[-1])
-    wide = torch.cat([flat[:, band.first : band.last] @ band.right for band in columns], dim=-1)
+    wide = torch.cat([flat[:, band.first : band.last] @ band.right for band in columns.pieces], dim=-1)
     return wide.view(*tall.shape[:-1], wide.shape[-1])
 
 
 @lru_cache(maxsize=64)
-def _down_matrix(size: int, ratio: int, mtf: float, device: torch.device) -> tuple[_Band, ...]:
+def _down_matrix(size: int, ratio: int, mtf: float, device: torch.device) -> _Banded:
     """(size / ratio, size) point-spread function at each coarse centre; cut off at the border, rows summing to 1."""
     centre = (np.arange(size // ratio)[:, None] + 0.5) * ratio - 0.5
     distance = np.arange(size)[None, :] - centre
@@ -102,7 +126,7 @@ def _down_matrix(size: int, ratio: int, mtf: float, device: torch.device) -> tup
 
 
 @lru_cache(maxsize=64)
-def _up_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, ...]:
+def _up_matrix(size: int, ratio: int, device: torch.device) -> _Banded:
     """(size, size / ratio) Keys' cubic convolution (a = -1/2), edges repeated."""
     coarse = size // ratio
     position = (np.arange(size) + 0.5) / ratio - 0.5
@@ -118,7 +142,7 @@ def _up_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, ...]
 
 
 @lru_cache(maxsize=64)
-def _spread_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, ...]:
+def _spread_matrix(size: int, ratio: int, device: torch.device) -> _Banded:
     """(size, size / ratio) linear interpolation, edges repeated."""
     coarse = size // ratio
     position = np.clip((np.arange(size) + 0.5) / ratio - 0.5, 0, coarse - 1)
@@ -126,7 +150,7 @@ def _spread_matrix(size: int, ratio: int, device: torch.device) -> tuple[_Band, 
 
 
 @lru_cache(maxsize=64)
-def _box_matrix(size: int, radius: int, device: torch.device) -> tuple[_Band, ...]:
+def _box_matrix(size: int, radius: int, device: torch.device) -> _Banded:
     """(size, size) ones where two positions lie within a radius."""
     position = np.arange(size)
     return _in_bands((np.abs(position[:, None] - position) <= radius).astype(np.float64), device)

@@ -135,21 +135,25 @@ class SpectralPosterior:
         self.device = device
         classes, k, bands = form.gain.shape
         self.classes = classes
-        self._floor2 = prior.scale_floor**2
+        self.floor2 = prior.scale_floor**2
         self._log_normaliser = tensor(form.log_normaliser[:, None])
         inner = form.whitener.shape[1]
         shift = np.einsum("jab,jb->ja", form.whitener, form.band_mean[:, LIKELIHOOD_BANDS])
         # Both products carry their constants as the weight of a row of ones below the bands.
         whitener = np.concatenate([form.whitener, -shift[:, :, None]], axis=2)
+        self.whitener = whitener
+        """(J, bands - 1, bands) L_j, and minus L_j A m_j as the last column."""
         self._whitener = tensor(whitener.reshape(classes * inner, -1))
         offset = prior.mean - np.einsum("jkb,jb->jk", form.gain, form.band_mean)  # (J, k)
         # Rows [w_j z_1 .. w_j z_b, w_j] of every class meet [K_j, o_j]: one product per chunk.
-        self._gain = tensor(np.concatenate([form.gain, offset[:, :, None]], axis=2).transpose(1, 0, 2).reshape(k, -1))
+        self.gain = np.concatenate([form.gain, offset[:, :, None]], axis=2)
+        """(J, k, bands + 1) K_j, and o_j = m_j - K_j A m_j as the last column."""
+        self._gain = tensor(self.gain.transpose(1, 0, 2).reshape(k, -1))
         self.bands = bands
 
     def scale(self, y: torch.Tensor) -> torch.Tensor:
         """Illumination scale (N,) of bands (bands, N)."""
-        return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self._floor2)
+        return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self.floor2)
 
     def classify(self, z1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Class probabilities (J, N) and squared Mahalanobis distance to the nearest class (N,).

@@ -8,6 +8,7 @@ judged.
 
 from __future__ import annotations
 
+from ctypes import byref, c_long
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from model import fusion
+from model.compiled import FinishingMatrices, kernels, pointer
 from model.consistency import JUDGED, DataStep, correction_gain
 from model.errors import UnknownPlatform
 from model.explain import Explanation
@@ -51,6 +53,8 @@ class PlatformTools:
     """(k, 11) columns of `correction` in the order of `JUDGED`."""
     response: torch.Tensor
     """(11, 11) what those bands show of a correction."""
+    finishing: FinishingMatrices | None
+    """The same for the compiled code, where there is any."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class DualitySolver:
     def __init__(self, parameters: Parameters, device: torch.device) -> None:
         self.parameters = parameters
         self.device = device
+        self.kernels = kernels(device)
         self.steps = self._tensor(parameters.steps[:, None])
         self._refine = Refinement(parameters.refinement, device) if parameters.refinement else None
         self._platforms = {name: self._prepare(name) for name in parameters.sensors}
@@ -102,7 +107,11 @@ class DualitySolver:
             self._tensor(observation[judged]),
             self._tensor(gain[:, judged]),
             self._tensor(observation[judged] @ gain[:, judged]),
-        )
+            FinishingMatrices(
+                bands=len(observation), k=len(gain), judged=len(judged), correction=gain[:, judged], steps=p.steps,
+                observation=observation,
+            ) if self.kernels else None,
+        )  # fmt: skip
 
     def tools(self, platform: str) -> PlatformTools:
         """The prepared matrices of a platform.
@@ -135,10 +144,34 @@ class DualitySolver:
         unfolded = tools.unfolding(fused.bands.reshape(12, -1))
         seen = tools.judged @ unfolded.coefficients
         taken_back = DataStep(sources, fused.valid)(seen.view(-1, *fused.valid.shape), tools.response)
-        stored = torch.addmm(unfolded.coefficients, tools.judged_correction, taken_back)
-        stored.div_(self.steps).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
-        simulated = (tools.observation @ (stored * self.steps)).view(-1, *fused.valid.shape)
+        stored, simulated = self._finish(tools, unfolded.coefficients, taken_back)
+        simulated = simulated.view(-1, *fused.valid.shape)
         return Solution(fused, unfolded, corrected, stored, simulated, _residuals(sources, simulated, fused))
+
+    def _finish(
+        self, tools: PlatformTools, coefficients: torch.Tensor, taken_back: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coefficients as they are stored, and what the sensor would see of them.
+
+        Args:
+            tools: the platform's.
+            coefficients: (k, N) estimate.
+            taken_back: (11, N) what the last data step took back of the bands.
+
+        Returns:
+            (k, N) float32 integers, and (12, N) reflectance.
+        """
+        if self.kernels and tools.finishing:
+            stored, simulated = torch.empty_like(coefficients), coefficients.new_empty(12, coefficients.shape[1])
+            self.kernels(
+                "spectra_finish", byref(tools.finishing), pointer(coefficients),
+                pointer(taken_back), c_long(coefficients.shape[1]), pointer(stored),
+                pointer(simulated),
+            )  # fmt: skip
+            return stored, simulated
+        stored = torch.addmm(coefficients, tools.judged_correction, taken_back)
+        stored.div_(self.steps).round_().clamp_(-STORED_LIMIT, STORED_LIMIT)
+        return stored, tools.observation @ (stored * self.steps)
 
     def fuse(self, b10: torch.Tensor, b20: torch.Tensor, b60: torch.Tensor) -> tuple[fusion.Fused, torch.Tensor]:
         """The twelve bands at 10 m, and the root-mean-square learned correction (h, w), reflectance."""

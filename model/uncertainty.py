@@ -119,11 +119,16 @@ class GroupUncertainty:
 
         average = group_average()
         form, prior = posterior.form, posterior.prior
-        self._within = tensor((channel_variance(posterior, basis, floor) @ average.T).T)  # (8, J)
+        self.within = (channel_variance(posterior, basis, floor) @ average.T).T
+        """(8, J) variance of a group within each class."""
+        self.calibration = calibration
+        self._within = tensor(self.within)
         to_groups = average @ basis.components.T  # (8, k)
         gain = np.einsum("gk,jkb->jgb", to_groups, form.gain)  # (J, 8, 12)
         offset = np.einsum("gk,jk->jg", to_groups, prior.mean) - np.einsum("jgb,jb->jg", gain, form.band_mean)
         classes = len(prior.weight)
+        self.gain = np.concatenate([gain, offset[:, :, None]], axis=2)
+        """(J, 8, bands + 1) group means of a class from scaled bands, the constant as the last column."""
         self._gain = tensor(gain.reshape(classes * GROUPS, -1))
         self._offset = tensor(offset.reshape(classes * GROUPS, 1))
         self._classes = classes

@@ -28,12 +28,14 @@ Source: half-quadratic splitting (Geman and Yang 1995) unfolded into a network (
 
 from __future__ import annotations
 
+from ctypes import byref, c_long
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 
+from model.compiled import UnfoldedPlanes, UnfoldingMatrices, kernels, pointer
 from model.mixture import SpectralPosterior, chunk_size
 
 if TYPE_CHECKING:
@@ -172,6 +174,25 @@ class Unfolding:
         self.gain = np.einsum("kl,jlb->jkb", start, posterior.form.gain) + self._relaxation * from_bands
         """(J, k, bands) K'_j: the whole linear part of the estimate."""
         self._passing = tensor(self._relaxation * np.concatenate([np.zeros((k, 0)), *self.passing], axis=1))
+        self._kernels = kernels(device)
+        self._matrices = self._for_kernels() if self._kernels else None
+
+    def _for_kernels(self) -> UnfoldingMatrices | None:
+        """The same matrices as the compiled code takes them; `None` for stages narrower than the subspace."""
+        posterior, k, bands = self.posterior, self.gain.shape[1], self.posterior.bands
+        stages = [tuple(part.cpu().numpy() for part in stage) for stage in self._stages]
+        hidden = max((len(stage[1]) for stage in stages), default=k)
+        if hidden < k or any(len(stage[1]) != hidden for stage in stages):
+            return None
+        inner, middle, middle_bias, outer, outer_bias, data_step = (
+            np.stack(part) if stages else np.zeros(1) for part in (zip(*stages, strict=True) if stages else [()] * 6)
+        )
+        return UnfoldingMatrices(
+            bands=bands, k=k, classes=posterior.classes, hidden=hidden, stages=len(stages), floor2=posterior.floor2,
+            relaxation=self._relaxation, per_channel=self._channels**-0.5, whitener=posterior.whitener,
+            log_normaliser=posterior.form.log_normaliser, gain=posterior.gain, inner=inner, middle=middle,
+            middle_bias=middle_bias, outer=outer, outer_bias=outer_bias, data_step=data_step, passing=self._passing,
+        )  # fmt: skip
 
     def _stage(self, stage: int, state: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:
         """One proximal and one data step.
@@ -230,6 +251,11 @@ class Unfolding:
             The estimate of every pixel.
         """
         whole = self._unknown(y)
+        if self._kernels and self._matrices:
+            y = y.contiguous()
+            into = UnfoldedPlanes(**vars(whole))
+            self._kernels("spectra_unfold", byref(self._matrices), byref(into), pointer(y), c_long(y.shape[1]))
+            return whole
         size = chunk_size(y.device)
         for start in range(0, y.shape[1], size):
             part = Unfolded(*(value[..., start : start + size] for value in vars(whole).values()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.logs import PREFECT_VARIABLES
 from tests.unit.deploy.dockerfile import stages
 
 ROOT = Path(__file__).parents[3]
@@ -77,6 +78,10 @@ def test_what_is_copied_exists_and_reaches_the_build():
     for stage in stages(DOCKERFILE).values():
         for copy in stage.all("COPY"):
             *sources, _ = [part for part in copy.split() if not part.startswith("--")]
+            [made_in] = re.findall(r"--from=(\S+)", copy) or [None]
+            if made_in:  # another stage's work: its folder mirrors the repository
+                [home] = stages(DOCKERFILE)[made_in].all("WORKDIR")
+                sources = [str(Path(source).relative_to(home)) for source in sources]
             for source in sources:
                 assert (ROOT / source).exists(), source
                 assert Path(source).parts[0] in sent, source
@@ -124,3 +129,11 @@ def test_settings_are_read_through_the_entry_point(tmp_path):
     )
     told = run_entrypoint(tmp_path, sys.executable, "-c", code, PYTHONPATH=str(ROOT), HOME=str(tmp_path))
     assert told.stdout == "AK SK\n", told.stderr
+
+
+def test_containers_write_their_logs_as_json_lines():
+    """The variables by which Prefect does so are the same that `explains2a up` gives to its children."""
+    told = " ".join(arguments for keyword, arguments in lineage("catalog") if keyword == "ENV")
+    given = dict(re.findall(r"(\w+)=(\S+)", told))
+    assert given["EXPLAINS2A_LOG_FORMAT"] == "json"
+    assert {name: given[name] for name in PREFECT_VARIABLES} == dict(PREFECT_VARIABLES)
