@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import tempfile
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -38,6 +40,16 @@ class Postgres:
         """Stop the server and remove its folder."""
         self._server.cleanup()
         shutil.rmtree(self._folder)
+
+    def crash(self) -> None:
+        """End every process of the server without a checkpoint, as a failing machine does (immediate shutdown)."""
+        postmaster = psutil.Process(self._server.get_pid())
+        postmaster.send_signal(signal.SIGQUIT)
+        postmaster.wait(30)
+
+    def restart(self) -> None:
+        """Start the server again after `crash`, at the same address; it recovers from its log first."""
+        self._server.ensure_postgres_running()
 
     def fresh_database(self) -> str:
         """Create an empty database and return its SQLAlchemy URL."""

@@ -63,9 +63,8 @@ class Archive:
         """Return one page of what was published since the time asked for."""
         since = (body.get("query") or {}).get("updated", {}).get("gte") or body["filter"]["args"][1]
         since = datetime.fromisoformat(since)
-        found = [
-            item for item in self.items.values() if datetime.fromisoformat(item["properties"]["published"]) >= since
-        ]
+        there = list(self.items.values())  # more may come meanwhile
+        found = [item for item in there if datetime.fromisoformat(item["properties"]["published"]) >= since]
         begin, limit = int(body.get("token", 0)), body["limit"]
         links = []
         if begin + limit < len(found):

@@ -115,11 +115,16 @@ def test_who_falls_silent_in_a_transaction_loses_its_locks_before_others_lose_pa
     """A worker that is frozen while it publishes, or whose machine is gone, must not stop everybody's publishing."""
     with closing(connect(postgres_url, busy_seconds=0.4)) as silent, closing(connect(postgres_url)) as waiter:
         Ledger(silent).discover([discovery()], actor="watch")
-        with pytest.raises(DatabaseUnavailable) as error, silent.write() as session:
-            session.execute(text("UPDATE scenes SET tile = 'X'"))
-            with waiter.write() as other:
-                other.execute(text("UPDATE scenes SET tile = 'Y'"))
-            session.execute(text("SELECT 1"))
+
+        def fall_silent():
+            with silent.write() as session:
+                session.execute(text("UPDATE scenes SET tile = 'X'"))
+                with waiter.write() as other:
+                    other.execute(text("UPDATE scenes SET tile = 'Y'"))
+                session.execute(text("SELECT 1"))
+
+        with pytest.raises(DatabaseUnavailable) as error:
+            fall_silent()
         assert error.value.transient
         assert [row.tile for row in Ledger(waiter).scenes()] == ["Y"]
 
