@@ -2,18 +2,19 @@
 
 The items are made by a fixed seed: tiles of 110 km on a grid, slightly turned, so that boxes alone decide nothing;
 dates over four years; cloud cover and quality as broad as real ones. They are written through the real layout, with
-scenes, versions, files and the change feed. The server is a process of its own; the load comes from this one, which
+scenes, versions, files and the change feed. The servers are processes of their own; the load comes from this one, which
 reads the answers' bytes and looks at nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import multiprocessing
+import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
@@ -35,6 +36,7 @@ from model.layers import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.synchronize import Event
 
     from catalog.session import Database
 
@@ -45,6 +47,8 @@ _DAYS: Final = 4 * 365
 _VARIANTS: Final = 20
 """Of every kind of search in the mix."""
 _LOAD_SECONDS: Final = 10.0
+_WARMING: Final = 24
+_HEAD_BYTES: Final = 65_536
 _LEAN: Final = "-assets.*.bands,-assets.*.classification:bitfields"
 
 
@@ -69,13 +73,19 @@ class Answered:
 
 
 def bench_catalog(
-    items: int, database_url: str, *, load_seconds: float | None = None, progress: Callable[[str], object]
+    items: int,
+    database_url: str,
+    *,
+    workers: int | None = None,
+    load_seconds: float | None = None,
+    progress: Callable[[str], object],
 ) -> dict[str, Any]:
     """Fill a database and measure searches.
 
     Args:
         items: How many items; a database that has exactly so many is taken as it is.
         database_url: SQLAlchemy URL of an empty database, or of one that an earlier run filled.
+        workers: Processes that serve; None: as many as this process may use processors.
         load_seconds: How long the 16 clients ask; None: ten seconds.
         progress: Is told what happens.
 
@@ -97,13 +107,15 @@ def bench_catalog(
         per_second = _fill(database, items, progress) if found == 0 else None
     finally:
         database.close()
-    with _served(database_url) as port:
+    workers = workers or len(os.sched_getaffinity(0))
+    load_before = os.getloadavg()[0]
+    with _served(database_url, workers) as port:
         progress("searching, one client")
-        lean = asyncio.run(_one_client(port, mix(items, limit=100, fields=_LEAN)))
-        banded = asyncio.run(_one_client(port, mix(items, limit=10, fields="")))
+        lean = _one_client(port, mix(items, limit=100, fields=_LEAN))
+        banded = _one_client(port, mix(items, limit=10, fields=""))
         progress(f"searching, {CLIENTS} clients")
-        rate = asyncio.run(_many_clients(port, mix(items, limit=100, fields=_LEAN), load_seconds))
-        rate_banded = asyncio.run(_many_clients(port, mix(items, limit=10, fields=""), load_seconds))
+        rate = _many_clients(port, mix(items, limit=100, fields=_LEAN), load_seconds)
+        rate_banded = _many_clients(port, mix(items, limit=10, fields=""), load_seconds)
     return {
         "items": items,
         "database": database_url.split(":", 1)[0],
@@ -111,6 +123,8 @@ def bench_catalog(
         "requests_per_s": rate,
         "items_per_s": per_second,
         "clients": CLIENTS,
+        "workers": workers,
+        "load_average_before": load_before,
         "pages_of_10_with_bands": {**_percentiles(banded), "requests_per_s": rate_banded},
         "kinds": _by_kind(lean, items),
     }
@@ -261,51 +275,81 @@ def _post(kind: str, asked: dict[str, Any]) -> Request:
     return Request(kind, "/search", json.dumps(body).encode())
 
 
-async def _one_client(port: int, requests: list[Request]) -> list[Answered]:
-    """Ask everything once unmeasured, as a server has been asked before, and then one after the other."""
-    connection = await asyncio.open_connection("127.0.0.1", port)
-    for request in requests[:6]:
-        await _ask(connection, request)
+class _Client:
+    """One connection that asks and reads answers into the same memory, without looking at them."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._memory = bytearray(_HEAD_BYTES)
+
+    def ask(self, request: Request) -> memoryview:
+        """Send one search and wait for the whole answer; its body is there until the next is asked for."""
+        method = "POST" if request.body else "GET"
+        head = f"{method} {request.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        if request.body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n"
+        self._socket.sendall(head.encode() + b"\r\n" + request.body)
+        filled = end = 0
+        while not end:
+            received = self._socket.recv_into(memoryview(self._memory)[filled:_HEAD_BYTES])
+            filled += received
+            blank = self._memory.find(b"\r\n\r\n", 0, filled)
+            end = blank + 4 if blank > 0 else 0
+            if not received or (not end and filled == _HEAD_BYTES):
+                raise RuntimeError(f"{request.kind}: the server broke off")
+        said = bytes(self._memory[:end]).lower()
+        size = end + int(said.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+        if size > len(self._memory):
+            more = bytearray(size)  # the last answer's body may still be looked at
+            more[:filled] = self._memory[:filled]
+            self._memory = more
+        while filled < size:
+            received = self._socket.recv_into(memoryview(self._memory)[filled:size], 0, socket.MSG_WAITALL)
+            if not received:
+                raise RuntimeError(f"{request.kind}: the server broke off")
+            filled += received
+        body = memoryview(self._memory)[end:size]
+        if not said.startswith(b"http/1.1 200"):
+            raise RuntimeError(f"{request.kind}: {bytes(body[:500])!r}")
+        return body
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+def _one_client(port: int, requests: list[Request]) -> list[Answered]:
+    """Ask some unmeasured, as a server has been asked before, and then all, one after the other."""
+    client = _Client(port)
+    for request in requests[:_WARMING]:
+        client.ask(request)
     answers = []
     for request in requests:
         began = time.perf_counter()
-        body = await _ask(connection, request)
-        answers.append(Answered(request.kind, time.perf_counter() - began, body))
-    connection[1].close()
+        body = client.ask(request)
+        seconds = time.perf_counter() - began
+        answers.append(Answered(request.kind, seconds, bytes(body)))
+    client.close()
     return answers
 
 
-async def _many_clients(port: int, requests: list[Request], seconds: float) -> float:
+def _many_clients(port: int, requests: list[Request], seconds: float) -> float:
     """Return how many searches a second 16 clients get answered, each asking as soon as it was answered."""
     end = time.perf_counter() + seconds
 
-    async def client(number: int) -> int:
-        connection = await asyncio.open_connection("127.0.0.1", port)
-        done = 0
+    def ask_on(number: int) -> int:
+        client, done = _Client(port), 0
         while time.perf_counter() < end:
-            await _ask(connection, requests[(number * 7 + done) % len(requests)])
+            client.ask(requests[(number * 7 + done) % len(requests)])
             done += 1
-        connection[1].close()
+        client.close()
         return done
 
     began = time.perf_counter()
-    answered = sum(await asyncio.gather(*(client(number) for number in range(CLIENTS))))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answered = sum(pool.map(ask_on, range(CLIENTS)))
     return answered / (time.perf_counter() - began)
-
-
-async def _ask(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: Request) -> bytes:
-    reader, writer = connection
-    method = "POST" if request.body else "GET"
-    head = f"{method} {request.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-    if request.body:
-        head += f"Content-Type: application/json\r\nContent-Length: {len(request.body)}\r\n"
-    writer.write(head.encode() + b"\r\n" + request.body)
-    answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(answer.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-    body = await reader.readexactly(length)
-    if not answer.startswith(b"http/1.1 200"):
-        raise RuntimeError(f"{request.kind}: {body[:500]!r}")
-    return body
 
 
 def _percentiles(answers: list[Answered]) -> dict[str, float]:
@@ -332,34 +376,37 @@ def _by_kind(answers: list[Answered], items: int) -> dict[str, dict[str, Any]]:
 
 
 class _served:  # noqa: N801 - a context, used as a function
-    """Serve a database by a uvicorn process of its own on a free port."""
+    """Serve a database by uvicorn processes of their own that share a free port."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, workers: int) -> None:
         self._url = database_url
+        self._workers = workers
 
     def __enter__(self) -> int:
-        """Start it and wait until it answers."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=(self._url, port), daemon=True)
-        self._process.start()
-        for _ in range(600):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return port
-        raise RuntimeError("the server did not start within a minute")
+        """Start them and wait until all have loaded."""
+        context = multiprocessing.get_context("spawn")
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=2 * CLIENTS)
+        ready = [context.Event() for _ in range(self._workers)]
+        self._processes = [
+            context.Process(target=_serve, args=(self._url, self._listener, each), daemon=True) for each in ready
+        ]
+        for process in self._processes:
+            process.start()
+        if not all(each.wait(60) for each in ready):
+            self.__exit__()
+            raise RuntimeError("the server did not start within a minute")
+        return int(self._listener.getsockname()[1])
 
     def __exit__(self, *_: object) -> None:
-        """Stop it."""
-        self._process.terminate()
-        self._process.join(20)
+        """Stop them."""
+        self._listener.close()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(20)
 
 
-def _serve(database_url: str, port: int) -> None:
+def _serve(database_url: str, listener: socket.socket, ready: Event) -> None:
     import uvicorn
 
     from catalog.api import create_app
@@ -368,4 +415,5 @@ def _serve(database_url: str, port: int) -> None:
     with TemporaryDirectory() as home:
         settings = load_settings(home=home)
     application = create_app(connect(database_url), settings)
-    uvicorn.run(application, host="127.0.0.1", port=port, log_level="critical")
+    ready.set()
+    uvicorn.Server(uvicorn.Config(application, log_level="critical")).run([listener])

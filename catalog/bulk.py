@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import ARRAY, bindparam, func, insert, select
+from sqlalchemy import ARRAY, bindparam, func, insert, inspect, select
 
 from catalog.changes import ChangeKind, record_changes
 from catalog.coverage import covered
@@ -132,15 +132,14 @@ def _version(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 def _insert_assets(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the files of many items; by far the most rows, which PostgreSQL takes as one array for each column."""
-    table = AssetRecord.__table__
     if session.get_bind().dialect.name != "postgresql":
-        session.execute(insert(table), rows)
+        session.execute(insert(AssetRecord), rows)
         return
+    columns = inspect(AssetRecord).columns
     arrays = [
-        func.unnest(bindparam(None, [row[column.name] for row in rows], type_=ARRAY(column.type)))
-        for column in table.columns
+        func.unnest(bindparam(None, [row[column.name] for row in rows], type_=ARRAY(column.type))) for column in columns
     ]
-    session.execute(insert(table).from_select([column.name for column in table.columns], select(*arrays)))
+    session.execute(insert(AssetRecord).from_select([column.name for column in columns], select(*arrays)))
 
 
 def _assets(item: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -508,6 +508,9 @@ def bench_reading(
 def bench_catalog(
     items: Annotated[int, typer.Option(min=100, help="Items in the catalog.")] = 10_000,
     db: Annotated[str, typer.Option(help="SQLAlchemy URL of an empty database, or one an earlier run filled.")] = "",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that serve; as many as there are processors by default.")
+    ] = None,
     json_out: JsonOut = None,
 ) -> None:
     """Measure the catalog over HTTP: a fixed mix of searches at one client and at 16, and bulk registration.
@@ -521,7 +524,8 @@ def bench_catalog(
 
     with TemporaryDirectory() as folder:
         try:
-            figures = measure(items, db or f"sqlite:///{folder}/catalog.sqlite", progress=err.print)
+            url = db or f"sqlite:///{folder}/catalog.sqlite"
+            figures = measure(items, url, workers=workers, progress=err.print)
         except (DatabaseError, ValueError) as error:
             raise _fail(error) from error
     if json_out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urljoin
 
@@ -62,8 +63,17 @@ def item_links(item: Mapping[str, Any], base: str, version: int | None = None) -
     ]
 
 
-def _absolute(href: str, base: str) -> str:
-    return href if href.startswith(("https://", "http://")) else urljoin(base, href)
+def _absolute(href: str, item: str) -> str:
+    """Return where a link leads that an item's own document names relative to its address."""
+    if href.startswith(("https://", "http://")):
+        return href
+    # What leads upwards is the same for all items of a collection; joining is slow, and a page has hundreds.
+    return _joined(item.rpartition("/")[0] + "/", href) if href.startswith("../") else urljoin(item, href)
+
+
+@lru_cache(maxsize=4096)
+def _joined(base: str, href: str) -> str:
+    return urljoin(base, href)
 
 
 def _located(asset: Mapping[str, Any], locate: Callable[[str], str]) -> dict[str, Any]:

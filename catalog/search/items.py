@@ -12,7 +12,6 @@ import orjson
 import shapely
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
     Text,
     and_,
     any_,
@@ -167,10 +166,19 @@ def _stored(session: Session, names: Sequence[tuple[str, str]]) -> list[StoredIt
         # By their own key: the texts of `item_search` sort otherwise than those of `items`, so a join finds no index.
         ids = [item for its, item in names if its == collection]
         query = select(ItemRecord.id, cast(ItemRecord.body, Text)).where(
-            ItemRecord.collection == collection, ItemRecord.id.in_(ids)
+            ItemRecord.collection == collection, _one_of(session, ItemRecord.id, ids)
         )
         found |= {(collection, item): text for item, text in session.execute(query)}
     return [StoredItem(*name, found[name]) for name in names if name in found]
+
+
+def _one_of(session: Session, column: ColumnElement[Any] | Any, values: Sequence[Any]) -> ColumnElement[bool]:
+    """Return in SQL whether a column has one of many values, as one parameter: a hundred are slow to prepare."""
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(json.dumps(values)).table_valued("value")
+        return column.in_(select(each.c.value))
+    found: ColumnElement[bool] = column == any_(bindparam(None, values, type_=ARRAY(column.type)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -212,10 +220,10 @@ class _Search:
             if len(found) > query.limit:
                 break
         rows, more = found[: query.limit], len(found) > query.limit
-        matched = query.after.matched if query.after else self._matched(found, more=more)
+        seen, matched = self._began(len(found), more=more)
         last = None
         if more:
-            last = Place(self._seen(), tuple(rows[-1][1 : 1 + len(query.order.keys)]), matched)
+            last = Place(seen, tuple(rows[-1][1 : 1 + len(query.order.keys)]), matched)
         return _Found([(row.collection, row.id) for row in rows], last, matched)
 
     def _rows(self) -> Iterator[Row[Any]]:
@@ -270,19 +278,20 @@ class _Search:
             return rows.until.is_(None)
         return and_(rows.number <= after.seen, or_(rows.until.is_(None), rows.until > after.seen))
 
-    def _seen(self) -> int:
-        if self._query.after is not None:
-            return self._query.after.seen
-        return self._session.scalar(select(func.max(item_search.c.number))) or 0
-
-    def _matched(self, found: Sequence[Row[Any]], *, more: bool) -> int | None:
+    def _began(self, found: int, *, more: bool) -> tuple[int, int | None]:
+        """Return the newest row that the search sees on all its pages, and how many match in all where it is told."""
+        after = self._query.after
+        if after is not None:
+            return after.seen, after.matched
         if not more:
-            return len(found)
+            return 0, found  # there is no page that would see anything
+        newest = select(func.max(item_search.c.number)).scalar_subquery()
         if not is_exact(self._predicate):
-            return None
+            return self._session.scalar(select(newest)) or 0, None
         some = select(literal(1)).select_from(item_search).where(*self._narrowed()).limit(COUNTED + 1).subquery()
-        number = self._session.scalar(select(func.count()).select_from(some)) or 0
-        return number if number <= COUNTED else None
+        number = select(func.count()).select_from(some).scalar_subquery()
+        seen, matched = self._session.execute(select(newest, number)).one()
+        return seen, matched if matched <= COUNTED else None
 
     def _numbers_nearby(self) -> list[int] | None:
         """Ask the spatial index for the rows near the smallest area that every match must meet; None: too many."""
@@ -312,12 +321,7 @@ class _Search:
         return select(rows.number).where(or_(*hits))
 
     def _among(self, numbers: list[int]) -> ColumnElement[bool]:
-        rows = item_search.c
-        if self._session.get_bind().dialect.name == "sqlite":
-            each = func.json_each(json.dumps(numbers)).table_valued("value")
-            return rows.number.in_(select(each.c.value))
-        found: ColumnElement[bool] = rows.number == any_(bindparam(None, numbers, type_=ARRAY(BigInteger)))
-        return found
+        return _one_of(self._session, item_search.c.number, numbers)
 
 
 def _predicate(query: Query) -> Predicate:

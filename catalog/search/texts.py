@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +21,14 @@ from catalog.hydration import SHARED, band_tables, hydrate
 from catalog.search.fields import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
-_SHARED: Final = re.compile(rf',"({"|".join(SHARED)})":"([0-9a-f]{{32}})"')
 _DIGEST: Final = re.compile(rf'"({"|".join(SHARED)})": ?"([0-9a-f]{{32}})"')
-"""The same in any JSON."""
+"""A shared list of an asset, in any JSON."""
+_DIGITS: Final = 32
+_HEX: Final = frozenset("0123456789abcdef")
 _LINKS: Final = ',"links":['
 _ASSETS: Final = '],"assets":{'
 _LEAVES: Final[dict[tuple[str, ...], str]] = {("assets", "*", name): name for name in SHARED}
@@ -93,15 +95,11 @@ def answered(
         named = {found for item in items for found in _DIGEST.findall(item.text)}
         texts = lists.of(session, {digest for name, digest in named if name not in without})
 
-    def written(match: re.Match[str]) -> str:
-        return "" if match[1] in without else f',"{match[1]}":{texts[match[2]]}'
-
-    return [_answer(item, written, linked, texts, without) for item in items]
+    return [_answer(item, linked, texts, without) for item in items]
 
 
 def _answer(
     item: StoredItem,
-    written: Callable[[re.Match[str]], str],
     linked: Callable[[dict[str, Any]], list[dict[str, Any]]],
     texts: dict[str, str],
     without: frozenset[str],
@@ -113,7 +111,35 @@ def _answer(
         return _read_and_answered(item, linked, texts, without)
     stored = orjson.loads(text[start + len(_LINKS) - 1 : end + 1])
     links = linked({"collection": item.collection, "id": item.id, "links": stored})
-    return f'{text[:start]},"links":{orjson.dumps(links).decode()},{_SHARED.sub(written, text[end + 2 :])}'
+    assets = text[end + 2 :]
+    for name in SHARED:
+        assets = _with_lists(assets, name, None if name in without else texts)
+    return f'{text[:start]},"links":{orjson.dumps(links).decode()},{assets}'
+
+
+def _with_lists(text: str, name: str, texts: Mapping[str, str] | None) -> str:
+    """Put the lists of one name in the place of their digests, or leave them out with their name (None).
+
+    Splitting finds the names ten times as fast as an expression would; inside a JSON string the quotes would be
+    escaped, so nothing else is found.
+    """
+    opening = f',"{name}":"'
+    head, *rest = text.split(opening)
+    done = [head]
+    for part in rest:
+        digest, end = part[:_DIGITS], part[_DIGITS : _DIGITS + 1]
+        if end != '"' or not _is_digest(digest):
+            done += [opening, part]
+        elif texts is None:
+            done.append(part[_DIGITS + 1 :])
+        else:
+            done += [f',"{name}":', texts[digest], part[_DIGITS + 1 :]]
+    return "".join(done)
+
+
+@lru_cache(maxsize=4096)
+def _is_digest(text: str) -> bool:
+    return len(text) == _DIGITS and _HEX.issuperset(text)
 
 
 def _read_and_answered(
