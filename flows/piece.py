@@ -39,7 +39,7 @@ class Piece:
         )
 
     def write(self, writers: Iterable[tuple[RasterFile, CogWriter]], window: Window) -> None:
-        """Hand every file its part."""
+        """Lend every file its part: nothing here is changed any more."""
         column, row = self._place(window)
         estimate = self.estimate
         arrays: dict[str, NDArray[Any]] = {
@@ -55,7 +55,7 @@ class Piece:
         }
         for file, writer in writers:
             step = file.metres // 10
-            writer.write(column // step, row // step, arrays[file.asset])
+            writer.write(column // step, row // step, arrays[file.asset], lent=True)
 
     def show(self, preview: PreviewCollector, window: Window, model: SpectralModel) -> None:
         """Give the preview its material."""

@@ -139,7 +139,7 @@ def _write_streaming(scene: NDArray[np.int16], profile: CogProfile, work: Path, 
     cells.sort(key=lambda at: _z_order(at[0] // cell, at[1] // cell))
     with _Cost() as cost, ThreadPoolExecutor(threads) as pool, CogWriter(profile, store, key, pool=pool) as writer:
         for row, column in cells:
-            writer.write(column, row, scene[:, row : row + cell, column : column + cell])
+            writer.write(column, row, scene[:, row : row + cell, column : column + cell], lent=True)
         writer.finish()
     return Path(store.gdal_path(key)), cost
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infra.cog.encoding import TileEncoder
+from infra.cog.encoding import CACHED_BYTES, TileEncoder
 from infra.cog.overviews import halve
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infra.cog.profile import CogProfile
 
 _GROUP_BYTES = 1 << 20
-"""Raw bytes that one task works on: they stay in a core's cache, and a task outweighs its own start."""
+"""Raw bytes that one task works on: enough to outweigh its own start."""
 
 
 @dataclass(eq=False)
@@ -70,6 +70,7 @@ class Pyramid:
         self._profile = profile
         self._encoder = TileEncoder(profile.pixel_type, profile.block, profile.level)
         bands, step = len(profile.bands), max(1, _GROUP_BYTES // profile.tile_bytes)
+        self._at_once = max(1, CACHED_BYTES // profile.tile_bytes)
         self.groups = [slice(start, min(start + step, bands)) for start in range(0, bands, step)]
         base = profile.levels[0]
         self.checksums: NDArray[np.uint32] = np.zeros((bands, base.rows, base.columns), np.uint32)
@@ -104,26 +105,40 @@ class Pyramid:
         Args:
             block: A block of the full resolution.
             group: Which band group.
-            values: (bands of the group, h, w) contiguous pixels.
+            values: (bands of the group, h, w) pixels, perhaps part of a larger array; only read.
 
         Returns:
             Tiles of this block and of those above it that became whole.
         """
-        bands = range(*self.groups[group].indices(len(self._profile.bands)))
-        for band, pixels in zip(bands, values, strict=True):
-            self.checksums[band, block.row, block.column] = zlib.crc32(pixels)
-        done = [Encoded(block, group, self._encoder.encode(values))]
-        while block.parent is not None:
-            whole = self._hand_up(block, block.parent, group, values)
+        tiles: list[bytes] = []
+        bands, height, width = values.shape
+        quarter = None
+        if block.parent is not None:
+            quarter = np.empty((bands, (height + 1) // 2, (width + 1) // 2), values.dtype)
+        first = self.groups[group].start
+        for start in range(0, bands, self._at_once):
+            # A few bands at a time: read from memory once, and the rest happens in the cache.
+            near = np.ascontiguousarray(values[start : start + self._at_once])
+            for band, pixels in enumerate(near, first + start):
+                self.checksums[band, block.row, block.column] = zlib.crc32(pixels)
+            tiles += self._encoder.encode(near)
+            if quarter is not None:
+                quarter[start : start + len(near)] = self._halve(near)
+        done = [Encoded(block, group, tiles)]
+        while block.parent is not None and quarter is not None:
+            whole = self._hand_up(block, block.parent, group, quarter)
             if whole is None:
                 break
-            block, values = block.parent, whole
-            done.append(Encoded(block, group, self._encoder.encode(values)))
+            block = block.parent
+            done.append(Encoded(block, group, self._encoder.encode(whole)))
+            quarter = self._halve(whole) if block.parent is not None else None
         return done
 
-    def _hand_up(self, block: Block, parent: Block, group: int, values: NDArray[Any]) -> NDArray[Any] | None:
+    def _halve(self, values: NDArray[Any]) -> NDArray[Any]:
+        return halve(values, self._profile.overviews, self._profile.nodata)
+
+    def _hand_up(self, block: Block, parent: Block, group: int, quarter: NDArray[Any]) -> NDArray[Any] | None:
         """Give the reduced pixels to the block above; return that block's pixels when these were the last."""
-        quarter = halve(values, self._profile.overviews, self._profile.nodata)
         with self._lock:
             arrived = parent.quarters[group]
             arrived.append((block.row % 2, block.column % 2, quarter))
@@ -133,7 +148,7 @@ class Pyramid:
             self._quarter_bytes -= sum(pixels.nbytes for _row, _column, pixels in arrived)
             parent.quarters[group] = []
         half = self._profile.block // 2
-        whole = np.empty((len(values), parent.height, parent.width), values.dtype)
+        whole = np.empty((len(quarter), parent.height, parent.width), quarter.dtype)
         for row, column, pixels in arrived:
             _bands, height, width = pixels.shape
             whole[:, row * half : row * half + height, column * half : column * half + width] = pixels

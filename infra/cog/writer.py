@@ -85,13 +85,14 @@ class CogWriter:
     ) -> None:
         self.abort()  # without effect after `finish`
 
-    def write(self, column: int, row: int, block: NDArray[Any]) -> None:
-        """Take a rectangle of whole blocks. The array may be reused afterwards.
+    def write(self, column: int, row: int, block: NDArray[Any], *, lent: bool = False) -> None:
+        """Take a rectangle of whole blocks. The array may be reused afterwards, unless it is lent.
 
         Args:
             column: Left edge, pixels of this file; a multiple of the block edge.
             row: Top edge, pixels of this file; a multiple of the block edge.
             block: (bands, h, w) of the file's type; it ends on the block grid or at the file's edge.
+            lent: Nobody changes the array before the file is finished or aborted: it is read where it lies, not copied.
 
         Raises:
             BlockMisplaced: shape, type or position do not fit.
@@ -109,7 +110,7 @@ class CogWriter:
         area[...] = True
         for y, x in sorted(np.ndindex(rows, columns), key=lambda at: _morton(first_row + at[0], first_column + at[1])):
             pixels = block[:, y * edge : (y + 1) * edge, x * edge : (x + 1) * edge]
-            self._submit(first_row + y, first_column + x, pixels)
+            self._submit(first_row + y, first_column + x, pixels, lent=lent)
 
     def finish(self) -> CogSummary:
         """Wait for everything, complete the file and make it appear.
@@ -179,9 +180,10 @@ class CogWriter:
                 f"{profile.width} x {profile.height} file; {expected}, ending on it or at the file's edge"
             )
 
-    def _submit(self, row: int, column: int, pixels: NDArray[Any]) -> None:
+    def _submit(self, row: int, column: int, pixels: NDArray[Any], *, lent: bool) -> None:
         self._lane.enter(pixels.nbytes)
-        values = np.array(pixels, dtype=self._profile.pixel_type, order="C")
+        kind = self._profile.pixel_type
+        values = pixels.astype(kind, copy=False) if lent else np.array(pixels, dtype=kind, order="C")
         self._entered += values.nbytes
         first, *completed = self._pyramid.enter(row, column)
         futures = [

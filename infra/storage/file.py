@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BUFFER_BYTES: Final = 1 << 20
+_GATHERED_BYTES: Final = 1 << 20
+"""What is written together: a file's tiles are some 50 kB."""
+
+_GATHERED_PIECES: Final = 512
+"""Fewer than the 1024 pieces that Linux takes in one call."""
+
 _ADVICE: Final[dict[int, tuple[type[StorageError], str]]] = {
     errno.ENOSPC: (StorageFull, "free space on that disk; the work is tried again"),
     errno.EDQUOT: (StorageFull, "raise the quota or free space; the work is tried again"),
@@ -180,15 +185,20 @@ class FileUpload:
             self._descriptor = _open_new(self._partial)
         except OSError as error:
             raise named_error(error, f"creating {key}") from error
-        self._file = os.fdopen(self._descriptor, "wb", buffering=_BUFFER_BYTES)
-        self._file.seek(head_size)
+        os.lseek(self._descriptor, head_size, os.SEEK_SET)
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self._open = True
 
     def write(self, data: bytes | memoryview) -> None:
         """Append to the body."""
         self._ensure_open()
+        self._gathered.append(bytes(data))  # bytes are not copied, anything else is
+        self._gathered_bytes += len(self._gathered[-1])
+        if self._gathered_bytes < _GATHERED_BYTES and len(self._gathered) < _GATHERED_PIECES:
+            return
         try:
-            self._file.write(data)
+            self._flush()
         except OSError as error:
             self.abort()
             raise named_error(error, f"writing {self._key}") from error
@@ -218,8 +228,9 @@ class FileUpload:
         if not self._open:
             return
         self._open = False
-        with contextlib.suppress(OSError):  # what a full disk could not take is thrown away with the file
-            self._file.close()
+        self._gathered = []
+        with contextlib.suppress(OSError):  # the file is thrown away, or on the disk already
+            os.close(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
             self._partial.unlink()
         _prune(self._path.parent, self._root)
@@ -228,13 +239,30 @@ class FileUpload:
         if not self._open:
             raise ValueError(f"the upload of {self._key} is finished or aborted")
 
+    def _flush(self) -> None:
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        _write_all(self._descriptor, gathered)
+
     def _settle(self, head: bytes) -> None:
-        self._file.seek(0)
-        self._file.write(head)
-        self._file.flush()
+        self._flush()
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        _write_all(self._descriptor, [head])
         os.fsync(self._descriptor)
         os.link(self._partial, self._path)
         _sync_folder(self._path.parent)
+
+
+def _write_all(descriptor: int, pieces: builtins.list[bytes]) -> None:
+    """Write many pieces with few system calls and without joining them first."""
+    while pieces:
+        written = os.writev(descriptor, pieces)
+        left = 0
+        while left < len(pieces) and written >= len(pieces[left]):
+            written -= len(pieces[left])
+            left += 1
+        pieces = pieces[left:]
+        if written:
+            pieces[0] = pieces[0][written:]
 
 
 def _open_new(path: Path) -> int:
