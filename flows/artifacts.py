@@ -15,6 +15,7 @@ from flows.reporting import (
     completeness_markdown,
     drift_markdown,
     escape,
+    headline,
     overview_markdown,
     plan_markdown,
 )
@@ -72,7 +73,7 @@ def watch_artifact(report: WatchReport, scheduled: Sequence[str], seen: Overview
     ):
         if entries:
             lines += ["", f"### {title}", "", *(f"- {escape(entry)}" for entry in entries)]
-    create_markdown_artifact("\n".join(lines), key="today", description="the last look at every source")
+    create_markdown_artifact("\n".join(lines), key="today", description=headline(seen))
 
 
 def report_artifacts(
@@ -86,9 +87,10 @@ def report_artifacts(
     """Write the keyed artifacts ``today``, ``backlog`` and ``drift``, and all of them as one page of the run."""
     today, backlog = overview_markdown(seen, ui_url), backlog_markdown(waiting, seen)
     drift = drift_markdown(history, judgements)
-    create_markdown_artifact(today, key="today", description="where everything stands")
-    create_markdown_artifact(backlog, key="backlog", description="what waits, oldest first")
-    create_markdown_artifact(drift, key="drift", description="quality of the newest products and its limits")
+    create_markdown_artifact(today, key="today", description=headline(seen))
+    create_markdown_artifact(backlog, key="backlog", description=f"{len(waiting)} scenes wait or are in quarantine")
+    alarms = sum(one.alarm for one in judgements)
+    create_markdown_artifact(drift, key="drift", description=f"{alarms} of {len(judgements)} numbers beyond limits")
     page = f"## Today\n\n{today}\n\n## Backlog\n\n{backlog}\n\n## Drift\n\n{drift}"
     create_markdown_artifact(page, description=f"report of {seen.at:%Y-%m-%d}")
 

@@ -68,6 +68,12 @@ def overview_markdown(seen: Overview, ui_url: str = "") -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def headline(seen: Overview) -> str:
+    """Say in a few words, as the list of artifacts shows them, whether all is well."""
+    open_ones = sum(1 for scene in seen.recent.scenes if scene.state != "published")
+    return f"{open_ones} of {len(seen.recent.scenes)} scenes of {seen.recent.days} days without product"
+
+
 def tiles_markdown(recent: TileDays, now: datetime, ui_url: str) -> Iterator[str]:
     """Yield what became of every tile on each of the last days, and why there is no product where there is none."""
     if not recent.tiles:

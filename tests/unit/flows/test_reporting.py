@@ -8,7 +8,7 @@ from catalog.overview import Cost, Overview, Spread, Success
 from catalog.tile_days import TileDays, TileScene
 from flows.backfilling import Plan
 from flows.reconciling import DayCount, Discrepancy, Kind, Reconciliation
-from flows.reporting import age, completeness_markdown, escape, overview_markdown, plan_markdown
+from flows.reporting import age, completeness_markdown, escape, headline, overview_markdown, plan_markdown
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -34,7 +34,9 @@ def test_every_tile_and_day_is_told_with_the_reason_and_the_run():
         TileScene(0, "33UUP", "site", AT - 2 * day, "published", "", None, "run-0"),
     )
     tiles = TileDays(3, (("site", "29UPU"), ("site", "33UUP"), ("site", "35VPK")), scenes)
-    page = overview_markdown(Overview(AT, {}, {}, 0, None, {}, (), {}, {}, tiles), "http://ui.example.org")
+    seen = Overview(AT, {}, {}, 0, None, {}, (), {}, {}, tiles)
+    assert headline(seen) == "3 of 4 scenes of 3 days without product"
+    page = overview_markdown(seen, "http://ui.example.org")
     assert "| region | tile | Fri 02 Jan | Thu 01 Jan | Wed 31 Dec |" in page
     assert "| site | 29UPU | waiting | rejected: cloud | · |" in page
     assert "| site | 33UUP | · | quarantined: UnreadableRaster | published |" in page
