@@ -369,29 +369,26 @@ def export(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; the settings' by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; the settings' by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that answer side by side; the settings' by default.")
+    ] = None,
 ) -> None:
     """Serve the catalog as a STAC API."""
     import uvicorn
 
-    from catalog.api import create_app
-    from catalog.api.push import register_push
-    from catalog.api.spectra import register_spectra
-    from flows.spectra import ProductReader
-    from flows.watching import take_notification
+    from flows.serving import WorkersRefused, worker_count
+    from flows.serving import serve as serve_catalog
 
-    with _assemble() as assembly, ProductReader(assembly.store, assembly.settings.resolved_storage) as reader:
-        api = assembly.settings.api
-        spectra = partial(register_spectra, reader=reader)
-        push = partial(register_push, take=partial(take_notification, assembly))
-        sign = None
-        if api.asset_links == "signed":
-            from infra.storage.signing import s3_signer
-
-            sign = s3_signer(assembly.settings.resolved_storage, api.signed_seconds)
-        web = create_app(assembly.database, assembly.settings, routes=[spectra, push], sign=sign)
-        as_json = assembly.settings.log_format == "json"  # then the server's lines are ours, too
-        config = None if as_json else uvicorn.config.LOGGING_CONFIG
-        uvicorn.run(web, host=host or api.host, port=port or api.port, log_level="info", log_config=config)
+    settings = _settings()
+    as_json = settings.log_format == "json"  # then the server's lines are ours, too
+    try:
+        number = worker_count(settings, workers)
+    except WorkersRefused as error:
+        raise _fail(error) from error
+    serve_catalog(
+        settings, host or settings.api.host, port or settings.api.port, workers=number,
+        log_config=None if as_json else uvicorn.config.LOGGING_CONFIG,
+    )  # fmt: skip
 
 
 @app.command()

@@ -243,6 +243,9 @@ class ApiSettings(_Part):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=1, le=65535)
+    workers: int | None = Field(
+        default=None, ge=1, le=64, description="processes that answer side by side; empty: by processors and database"
+    )
     public_url: str | None = Field(default=None, description="the catalog's address in links from the Prefect UI")
     title: str = "ExplainS2A catalog"
     search_seconds: float = Field(default=10.0, gt=0, le=300, description="a search that takes longer is ended")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
 
 from catalog.metrics import ledger_figures
@@ -24,22 +26,32 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 PATH: Final = "/metrics"
+SHARED_FIGURES: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The library's own variable: the folder where processes keep their counts together."""
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SECONDS: Final = 5.0  # a scrape usually gives up after ten
 
 
 def register_metrics(application: FastAPI, database: Database, _settings: Settings) -> None:
-    """Count the application's requests and add the route that tells them; each application counts for itself."""
-    registry = CollectorRegistry()
-    registry.register(_Ledger(database))
+    """Count the application's requests and add the route that tells them.
+
+    Each application counts for itself. Processes that answer side by side keep their counts in files of a folder that
+    they share, named by `SHARED_FIGURES` before this is imported, and each tells the sum.
+    """
+    counted = told = CollectorRegistry()
+    if os.environ.get(SHARED_FIGURES):
+        told = CollectorRegistry()
+        MultiProcessCollector(told)  # type: ignore[no-untyped-call]  # of the library
+    told.register(_Ledger(database))
 
     def metrics() -> Response:
         """Tell requests and ledger in Prometheus' text format."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(generate_latest(told), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     application.add_api_route(PATH, metrics, methods=["GET"], include_in_schema=False)
-    application.add_middleware(RequestCount, registry=registry)
+    application.add_middleware(RequestCount, registry=counted)
 
 
 class RequestCount:
