@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 from prefect import flow, get_run_logger
@@ -18,10 +20,12 @@ from flows.processing import Stage, process_scene
 from infra.logs import about
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from catalog.ledger import SceneRow
     from flows.assembly import Assembly
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED_EVENT: Final = "explains2a.published"
 
@@ -79,12 +83,23 @@ def _process(assembly: Assembly, row: SceneRow, *, dry_run: bool) -> str:
     return said
 
 
-def device_slot() -> AbstractContextManager[None]:
+@contextmanager
+def device_slot() -> Iterator[None]:
     """Take one of this machine's places for scenes, held by a lease that a killed run does not keep.
 
-    Where nobody set such a limit (`explains2a up` does; else `prefect gcl create NAME --limit N`), nothing waits.
+    Where nobody set such a limit (`explains2a up` does; else `prefect gcl create NAME --limit N`), nothing waits. A
+    server that is away when the place is given back fails no scene that is made: the lease ends by itself.
     """
-    return concurrency(device_limit(), occupy=1, lease_duration=_SLOT_SECONDS, strict=False)
+    with ExitStack() as slot:
+        slot.enter_context(concurrency(device_limit(), occupy=1, lease_duration=_SLOT_SECONDS, strict=False))
+        try:
+            yield
+        finally:
+            taken = slot.pop_all()
+            try:
+                taken.close()
+            except Exception:
+                logger.warning("this machine's place could not be given back; its lease ends by itself", exc_info=True)
 
 
 def _announce(row: SceneRow, item_url: str) -> None:

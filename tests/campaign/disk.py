@@ -18,8 +18,13 @@ class SmallDisk:
         self._holder = holder
         self.folder = Path(f"/proc/{holder}/root/mnt/disk")
 
-    def grow(self, megabytes: int) -> None:
-        """Give it more room, as an operator does."""
+    def used(self) -> int:
+        """Megabytes in use, rounded up."""
+        found = os.statvfs(self.folder)
+        return -(-(found.f_blocks - found.f_bavail) * found.f_frsize >> 20)
+
+    def resize(self, megabytes: int) -> None:
+        """Give it another size, as an operator does; not less than is used."""
         subprocess.run(
             ["nsenter", f"--target={self._holder}", "--mount", *_user(), "mount", "-o",
              f"remount,size={megabytes}m", "/mnt"], check=True,

@@ -19,6 +19,8 @@ class Hold:
     pattern: re.Pattern[str]
     reached: threading.Event = field(default_factory=threading.Event)
     """The request has come."""
+    client_port: int = 0
+    """Local port of whoever asked."""
     _go: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
@@ -79,13 +81,13 @@ class Door:
         with contextlib.suppress(OSError):
             while data := source.recv(_PIECE):
                 if asks:
-                    self._wait_at(data)
+                    self._wait_at(data, source)
                 sink.sendall(data)
         for each in (source, sink):
             _end(each)
             self._open.discard(each)
 
-    def _wait_at(self, data: bytes) -> None:
+    def _wait_at(self, data: bytes, client: socket.socket) -> None:
         found = _REQUEST.match(data)
         if found is None:
             return
@@ -94,6 +96,7 @@ class Door:
             with self._lock:
                 caught = hold.pattern.search(request) is not None and not hold.reached.is_set()
                 if caught:
+                    hold.client_port = client.getpeername()[1]
                     hold.reached.set()
             if caught:
                 hold._go.wait()

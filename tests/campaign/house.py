@@ -9,11 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from catalog.states import SceneState
 from flows import services
@@ -24,7 +21,7 @@ from infra.range_server import RangeServer
 from infra.settings import CONFIG_VARIABLE, Settings, load_settings
 from tests.campaign.door import Door
 from tests.campaign.prefect_server import PrefectServer
-from tests.campaign.processes import eventually, kill, kill_family
+from tests.campaign.processes import eventually, kill_service
 from tests.campaign.scenes import Cut, deliver
 from tests.replayed import Archive, replayed
 from tests.seaweed import Seaweed
@@ -51,7 +48,7 @@ class House:
         self.config = folder / "explains2a.toml"
         self._files = files
         self._started: list[subprocess.Popen[bytes]] = []
-        self._workers: list[services.Service] = []
+        self.workers: list[services.Service] = []
         self._logs: dict[int, Path] = {}
 
     @property
@@ -81,6 +78,11 @@ class House:
             return schedule_due(self.assembly)
 
     @property
+    def database_url(self) -> str:
+        """Address of the ledger."""
+        return self.settings.database_url.get_secret_value()
+
+    @property
     def environment(self) -> dict[str, str]:
         """Of a command that works without Prefect."""
         return {**os.environ, CONFIG_VARIABLE: str(self.config), "OMP_NUM_THREADS": "1"}
@@ -105,14 +107,15 @@ class House:
         """Run the command `explains2a` to its end and return its exit code."""
         return self.start(*arguments).wait(240)
 
-    def worker(self, prefect: PrefectServer, name: str, pool: str = "gpu") -> services.Service:
+    def worker(self, prefect: PrefectServer, name: str, pool: str = "gpu", limit: int = 8) -> services.Service:
         """Start a real Prefect worker; its runs belong to this house."""
         command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
+        command += ["--limit", str(limit)]
         started = services._start(
             self.folder, name, prefect.api_url, prefect.environment(self.settings, self.config),
             [sys.executable, *command],
         )  # fmt: skip
-        self._workers.append(started)
+        self.workers.append(started)
         return started
 
     def scene(self, cut: Cut):
@@ -149,11 +152,11 @@ class House:
 
     def close(self) -> None:
         """End what was started here, and nothing else."""
-        for worker in self._workers:
-            kill_family(worker.pid)
+        for worker in self.workers:
+            kill_service(worker)
         for started in self._started:
             if started.poll() is None:
-                kill(psutil.Process(started.pid))
+                started.kill()
                 started.wait()
 
 
@@ -211,8 +214,3 @@ def _configured(config: Path) -> Iterator[None]:
             del os.environ[CONFIG_VARIABLE]
         else:
             os.environ[CONFIG_VARIABLE] = before
-
-
-def lease() -> timedelta:
-    """The lease of a drill's claims."""
-    return timedelta(seconds=LEASE_S)

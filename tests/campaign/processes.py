@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import psutil
+
+from flows.services import Service
 
 T = TypeVar("T")
 
@@ -33,16 +35,24 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def kill(*processes: psutil.Process) -> None:
-    """SIGKILL, all at once, and wait until they are gone."""
+    """SIGKILL, all at once, and wait until they are gone; a zombie that its parent has not reaped yet is gone, too."""
     for each in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
-    psutil.wait_procs(processes, timeout=20)
+    eventually("killed processes are gone", lambda: not any(map(_lives, processes)), seconds=30, pause=0.05)
 
 
-def kill_family(pid: int) -> None:
-    """SIGKILL a process with everything that it started."""
-    kill(*family(pid))
+def kill_service(service: Service | None) -> None:
+    """SIGKILL a server with everything that it started; nothing where it has ended."""
+    if service is not None and (process := service.process()) is not None:
+        kill(*family(process.pid))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def run_process(pid: int, flow_run: str) -> psutil.Process | None:
@@ -52,3 +62,19 @@ def run_process(pid: int, flow_run: str) -> psutil.Process | None:
             if each.environ().get("PREFECT__FLOW_RUN_ID") == flow_run:
                 return each
     return None
+
+
+def asking(pid: int, port: int) -> psutil.Process | None:
+    """Return the process, of one and those it started, that has a connection from a local port."""
+    for each in family(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(one.laddr and one.laddr.port == port for one in each.net_connections("tcp")):
+                return each
+    return None
+
+
+def owner(candidates: Iterable[int], port: int) -> tuple[int, psutil.Process]:
+    """Return which candidate, and which process below it, has a connection from a local port."""
+    found = [(pid, process) for pid in candidates if (process := asking(pid, port)) is not None]
+    assert len(found) == 1, f"{len(found)} processes asked from port {port}"
+    return found[0]
