@@ -29,11 +29,30 @@ _MIN_PART: Final = 5 << 20
 _PARTS_IN_FLIGHT: Final = 3
 """Parts that may be on the wire at once; each is a copy in memory."""
 
+_MAX_PART: Final = 5 << 30
+"""S3 refuses larger parts."""
+
+MOST_PARTS: Final = 10_000
+"""S3 refuses more parts of one object."""
+
 _GROW_EVERY: Final = 1000
-"""After so many parts the part size grows by itself once: 10 000 parts of S3's limit then hold 55 000 first parts."""
+"""After so many parts the part size grows by itself once: all parts that S3 allows then hold 55 000 first parts."""
 
 _MARK: Final = "explains2a-upload"
 """Metadata by which an object is known as ours when the answer to its creation was lost."""
+
+
+def size_of_part(number: int, first_size: int) -> int:
+    """Say how large a part of the body is: larger and larger, so that a small first size holds a large object.
+
+    Args:
+        number: 2 is the first of the body; 1 is the head.
+        first_size: Bytes of the first parts.
+
+    Returns:
+        Bytes; all but the last part have exactly these.
+    """
+    return min(_MAX_PART, first_size * (1 + number // _GROW_EVERY))
 
 
 class S3Upload:
@@ -138,9 +157,14 @@ class S3Upload:
         return {**self._target, "UploadId": self._upload_id}
 
     def _size_of_next(self) -> int:
-        return self._part_size * (1 + self._next_part // _GROW_EVERY)
+        return size_of_part(self._next_part, self._part_size)
 
     def _send_buffer(self) -> None:
+        if self._next_part > MOST_PARTS:
+            raise StorageError(
+                f"{self._key} needs more than {MOST_PARTS} parts, which is all that S3 takes; raise the storage's "
+                f"part_size (now {self._part_size} bytes)"
+            )
         if self._upload_id is None:
             answer = self._client.call(
                 "create_multipart_upload", f"beginning the upload of {self._key}", retried=self._go_on,
