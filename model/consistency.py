@@ -197,7 +197,7 @@ class DataStep:
         """
         total = torch.zeros_like(seen)
         compiled = kernels(seen.device)
-        if compiled:
+        if compiled and len(self._parts) == len(ROWS):  # a window whose bands are not all judged goes by torch
             matrices = GivingWayMatrices(bands=len(seen), fine=len(self._parts[0].source), response=response)
             for _ in range(PASSES):
                 self._compiled_pass(compiled, matrices, seen, total)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from model.assembly import Frame, assembly
+from model.compiled import keep_memory
 from model.errors import InvalidImage
 from model.explain import (
     SCORE_STEP,
@@ -335,5 +336,7 @@ def load_model(path: Path | None = None, device: str = "auto", *, learned: bool 
         DeviceUnavailable: if the device does not exist.
     """
     chosen = choose_device(device)
+    if chosen.type == "cpu":
+        keep_memory()
     parameters, card = read_weights(path)
     return DualityModel(parameters if learned else parameters.untrained(), card, chosen)

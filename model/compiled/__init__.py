@@ -36,9 +36,18 @@ def _load() -> ctypes.CDLL | None:
     if spec is None or spec.origin is None:
         logger.info("the compiled part of the model was not built; torch does its work, more slowly")
         return None
-    library = ctypes.CDLL(spec.origin)
-    library.spectra_keep_memory()
-    return library
+    return ctypes.CDLL(spec.origin)
+
+
+def keep_memory() -> None:
+    """Let this process keep what a cell frees for the next one, where the library and the C library can.
+
+    For processes that make products. Training leaves it alone: memory that is always fresh lies on a page's border, and
+    numpy's sums, whose order depends on that, then repeat to the last bit.
+    """
+    library = _load()
+    if library is not None:
+        library.spectra_keep_memory()
 
 
 class Kernels:
