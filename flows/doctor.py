@@ -103,8 +103,9 @@ def _model(settings: Settings) -> str:
 
     with assemble(settings) as assembly:
         release, card = model_in_force(assembly.database), assembly.model.card
+        built = "" if assembly.model.compiled else "; slow, its compiled part was not built: install with a C compiler"
     since = f"promoted {release.at:%Y-%m-%d %H:%M} by {release.actor}" if release else "by the settings"
-    return f"{card.name} {card.version} ({card.digest[:12]}) can be loaded; in force {since}"
+    return f"{card.name} {card.version} ({card.digest[:12]}) can be loaded; in force {since}{built}"
 
 
 def _prefect(settings: Settings) -> str:

@@ -90,6 +90,8 @@ class SpectralModel(Protocol):
     """What the rest of the house needs of a model."""
 
     card: ModelCard
+    compiled: bool
+    """Whether the fast code does its part, or none is needed: false on a processor where it was not built."""
     cell: int
     halo: int
     hsi_layers: tuple[Layer, ...]
@@ -132,6 +134,7 @@ class DualityModel:
         self._score = [layer.name for layer in self.explanation_layers].index("out_of_domain_score")
         self.residual_layers: Mapping[int, tuple[Layer, ...]] = residual_layers()
         self.solver = DualitySolver(parameters, device)
+        self.compiled = device.type != "cpu" or self.solver.kernels is not None
         self._assembly = assembly(self.solver, (*self.uncertainty_layers, *self.explanation_layers))
 
     def basis(self) -> Basis:

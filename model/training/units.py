@@ -373,8 +373,10 @@ class Workers:
                 running[left_out] = self.pool.submit(fit, left_out, snapshot)
         for left_out, future in running.items():
             fitted = future.result()
-            self.checkpoints.save(_kind(wanted[left_out]), left_out, pack(fitted))
-            yield fitted
+            arrays = {name: np.ascontiguousarray(array) for name, array in pack(fitted).items()}
+            self.checkpoints.save(_kind(wanted[left_out]), left_out, arrays)
+            # As it would be read again: another layout in memory sums in another order.
+            yield unpack(arrays, left_out, self._platforms)
 
     def states(self, kind: str, wanted: Mapping[tuple[str, ...], Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
         """Arrays of networks without the given splits: ``refinement``, ``mlp`` or ``cos2a``; arguments behind each."""
