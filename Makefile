@@ -6,7 +6,7 @@ EXTRAS ?= test
 KEEP ?= 0
 PIP_FLAGS ?=
 
-.PHONY: help install demo test campaign lint format system clean
+.PHONY: help install demo test clients campaign lint format system clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: install ## lint, types, import arrows and the whole test suite
 
 campaign: install ## all faults of the drills in one run over 65 acquisitions; about ten minutes
 	$(BIN)/python -m pytest -m campaign tests/campaign
+
+clients: install ## other people's STAC clients against real products: validator, schemathesis, odc-stac, STAC Browser
+	$(BIN)/python -m tests.tools.clients client-data
 
 lint: install ## lint, types and import arrows only
 	$(BIN)/ruff check .

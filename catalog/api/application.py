@@ -137,7 +137,14 @@ def _middlewares(settings: WebSettings) -> list[Middleware]:
     limits = [Middleware(BodyLimits, max_bytes=settings.max_body_bytes)]
     if settings.requests_per_minute is not None:
         limits.append(Middleware(RateLimit, per_minute=settings.requests_per_minute))
-    return [Middleware(BrotliMiddleware), *limits, readers, Middleware(SecurityHeaders, pages=_PAGES), address]
+    # Pages repeat themselves: the fastest level makes them as small as slower ones.
+    return [
+        Middleware(BrotliMiddleware, quality=1),
+        *limits,
+        readers,
+        Middleware(SecurityHeaders, pages=_PAGES),
+        address,
+    ]
 
 
 def _health(database: Database) -> Any:

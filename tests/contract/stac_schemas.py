@@ -97,7 +97,8 @@ def _flat(errors):
 
 
 @cache
-def _schemas() -> dict[str, dict]:
+def published_schemas() -> dict[str, dict]:
+    """Return every schema by its address: the core's, the extensions' and what they refer to."""
     extensions = [json.loads(path.read_text()) for path in sorted(SCHEMAS.glob("*.json"))]
     return {**get_local_schema_cache(), **_FOREIGN, **{schema["$id"].rstrip("#"): schema for schema in extensions}}
 
@@ -105,7 +106,8 @@ def _schemas() -> dict[str, dict]:
 @cache
 def _registry() -> Registry:
     return Registry().with_resources(
-        (uri, Resource.from_contents(schema, default_specification=DRAFT7)) for uri, schema in _schemas().items()
+        (uri, Resource.from_contents(schema, default_specification=DRAFT7))
+        for uri, schema in published_schemas().items()
     )
 
 
@@ -117,9 +119,9 @@ def _validator(uri: str) -> Draft7Validator:
 @cache
 def _quick_registry() -> jsonschema_rs.Registry:
     # Extensions that we do not use refer to files that nobody bundles.
-    return jsonschema_rs.Registry(list(_schemas().items()), draft=jsonschema_rs.Draft7, retriever=lambda _: {})
+    return jsonschema_rs.Registry(list(published_schemas().items()), draft=jsonschema_rs.Draft7, retriever=lambda _: {})
 
 
 @cache
 def _quick(uri: str) -> jsonschema_rs.Draft7Validator:
-    return jsonschema_rs.Draft7Validator(_schemas()[uri], registry=_quick_registry(), validate_formats=True)
+    return jsonschema_rs.Draft7Validator(published_schemas()[uri], registry=_quick_registry(), validate_formats=True)

@@ -101,6 +101,15 @@ def test_a_page_counts_what_matches_in_all(stocked):
     assert search_items(stocked, Query(area=box(0, 0, 1, 1), limit=1)).matched is None, "that would test every geometry"
 
 
+def test_so_many_matches_are_counted_and_more_are_not(stocked, monkeypatch):
+    for counted, matched in ((len(PLACES), len(PLACES)), (len(PLACES) - 1, None)):
+        monkeypatch.setattr("catalog.search.items.COUNTED", counted)
+        page = search_items(stocked, Query(limit=3))
+        assert page.matched == matched
+        following = search_items(stocked, Query(limit=3, after=read_token(page.next.token(), order_by())))
+        assert following.matched == matched
+
+
 def test_empty_lists_ask_for_nothing(stocked):
     assert ids(stocked, ids=[]) == []
     assert ids(stocked, collections=[]) == []
