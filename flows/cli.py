@@ -175,7 +175,9 @@ def up(
         services = start(_settings(), progress=lambda what: err.print(f"starting {what}"), process_limit=limit)
     except ServiceFailed as error:
         raise _fail(error) from error
-    out.print(f"Prefect UI  {services.prefect_ui_url}\ncatalog     {services.catalog_url}\nstop with   explains2a down")
+    ui = services.prefect_ui_url
+    out.print(f"Prefect UI  {ui}\nfor a look  {ui}/artifacts\ncatalog     {services.catalog_url}")
+    out.print("stop with   explains2a down")
 
 
 @app.command()

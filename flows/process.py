@@ -13,6 +13,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from catalog.ledger import NotClaimable
 from flows.artifacts import progress_reporter, scene_artifact
 from flows.assembly import assemble
 from flows.names import device_limit, run_name, run_url
@@ -70,10 +71,15 @@ def _process(assembly: Assembly, row: SceneRow, *, dry_run: bool) -> str:
 
     actor = f"process/{flow_run.id or 'local'}"  # `scenes show` leads from it to the run
     page = run_url(assembly.settings.prefect.ui_url, flow_run.id) if flow_run.id else ""
-    with device_slot():
-        outcome = process_scene(
-            assembly, row.id, actor=actor, run_url=page, on_stage=on_stage, progress=progress_reporter()
-        )
+    try:
+        with device_slot():
+            outcome = process_scene(
+                assembly, row.id, actor=actor, run_url=page, on_stage=on_stage, progress=progress_reporter()
+            )
+    except NotClaimable as other:  # two runs were asked for: the other one makes it, or has made it
+        said = f"nothing to do: {other}"
+        log.warning("%s", said)
+        return said
     public = assembly.settings.api.public_url or f"http://{assembly.settings.api.host}:{assembly.settings.api.port}"
     scene_artifact(outcome, catalog_url=public)
     if outcome.state == "published":

@@ -11,9 +11,11 @@ from prefect.deployments import run_deployment
 
 from catalog.model_item import model_item_id
 from catalog.overview import overview
+from catalog.states import SceneState
 from flows.artifacts import watch_artifact
 from flows.assembly import assemble
 from flows.backfilling import ACTOR
+from flows.dead_runs import ended
 from flows.names import run_name
 from flows.watching import watch_sources
 from model.card import load_card
@@ -47,8 +49,9 @@ def schedule_due(assembly: Assembly, *, limit: int = 500, backfill_limit: int = 
     """Create one process run for every scene that is due, those of a backfill in a queue behind all others.
 
     The idempotency key holds the scene and since when it is due: looking twice makes one run, and a scene that was sent
-    back gets a new one. A run that ended without ever claiming its scene (cancelled, crashed while starting) would be
-    handed back under that key for ever; the scene is due all the same, so the key then also names the dead run.
+    back gets a new one. A run that ended without ever claiming its scene (cancelled, crashed while starting, or gone
+    with its machine) would be handed back under that key for ever; the scene is due all the same, so the key then also
+    names the dead run.
 
     Args:
         assembly: The system's parts.
@@ -69,11 +72,13 @@ def schedule_due(assembly: Assembly, *, limit: int = 500, backfill_limit: int = 
     names = []
     for scene in chosen:
         row = assembly.ledger.scene(scene)
+        if row.state not in {SceneState.DISCOVERED, SceneState.FAILED}:
+            continue  # taken since the list was made
         names.append(run_name(row))
         first = key = f"scene-{row.id}-attempt-{row.attempts + 1}-{row.changed_at:%Y%m%dT%H%M%S%f}"
         for _ in range(_MOST_DEAD_RUNS):
             run = _ask_for_run(row, key, modes[scene], model)
-            if run.state is None or not run.state.is_final():
+            if not ended(run) or assembly.ledger.scene(scene).changed_at != row.changed_at:
                 break
             key = f"{first}-after-{run.id}"
     return names

@@ -66,8 +66,15 @@ with assemble() as assembly:
 """
 
 
-def schedule(api):
-    return int(python(api, SCHEDULE).splitlines()[-1])
+IMPATIENTLY = """
+from datetime import timedelta
+from flows import dead_runs
+dead_runs.SILENT_AFTER = timedelta(0)
+"""
+
+
+def schedule(api, before=""):
+    return int(python(api, before + SCHEDULE).splitlines()[-1])
 
 
 def python(api, script):
@@ -91,9 +98,23 @@ def a_run_that_died_before_claiming_is_replaced(api):
     schedule(api)
     runs = ask(api, "flow_runs/filter", of_process)
     assert sorted(run["state_type"] for run in runs) == ["CANCELLED"] + ["SCHEDULED"] * 7
+    a_run_whose_machine_died_before_claiming_is_marked_and_replaced(api, runs, of_process)
     for run in runs:
         kinds = {tag.partition(":")[0] for tag in run["tags"]}
         assert {"tile", "region", "mode", "model"} <= kinds
+
+
+def a_run_whose_machine_died_before_claiming_is_marked_and_replaced(api, runs, of_process):
+    """Nobody reports it, it holds no lease, and no alarm knows it: it has never sent a sign of life."""
+    [dead, *_] = [run for run in runs if run["state_type"] == "SCHEDULED"]
+    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+    send("POST", f"{api}/flow_runs/{dead['id']}/set_state", running)
+    schedule(api)
+    assert {run["id"]: run["state_type"] for run in ask(api, "flow_runs/filter", of_process)}[dead["id"]] == "RUNNING"
+    schedule(api, IMPATIENTLY)
+    after = ask(api, "flow_runs/filter", of_process)
+    assert sorted(run["state_type"] for run in after) == ["CANCELLED", "CRASHED"] + ["SCHEDULED"] * 7
+    assert {run["id"]: run["state_type"] for run in after}[dead["id"]] == "CRASHED"
 
 
 def a_backfill_waits_behind_todays_scenes(api):
