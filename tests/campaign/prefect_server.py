@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import httpx
 
 from flows import services
 from infra.settings import CONFIG_VARIABLE, Settings
-from tests.campaign.processes import kill_service
+from tests.campaign.processes import eventually, kill_service
 
 PLACES = 16
 """Scenes at once on this machine by Prefect's limit: a killed run keeps its place for two minutes."""
@@ -52,10 +53,16 @@ class PrefectServer:
         return made | {CONFIG_VARIABLE: str(config), "EXPLAINS2A_HOME": str(settings.home)}
 
     def ask(self, path: str, body: dict[str, Any]) -> Any:
-        """Send one request."""
-        answer = httpx.post(f"{self.api_url}/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        """Send one request that may be repeated, as Prefect's own client does while the server's SQLite is busy."""
+
+        def send() -> httpx.Response | None:
+            try:
+                answer = httpx.post(f"{self.api_url}/{path}", json=body, timeout=30)
+            except httpx.TimeoutException:
+                return None
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        return eventually(f"an answer to {path}", send, pause=1).raise_for_status().json()
 
     def run_states(self, *flow_runs: str) -> list[str]:
         """Return how runs stand, in their order."""
@@ -66,7 +73,8 @@ class PrefectServer:
     def start_run(self, deployment: str, parameters: dict[str, Any]) -> str:
         """Ask for a run of a deployment, as its form in the UI does; returns its id."""
         found = self.ask("deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        key = secrets.token_hex(8)
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": key}
         return self.ask(f"deployments/{found[0]['id']}/create_flow_run", body)["id"]
 
     @contextmanager
