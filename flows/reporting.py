@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MOST_LINES: Final = 100
 """Rows of one table; the rest is counted."""
 
+_LONGEST_REASON: Final = 240
+"""Characters of one reason; the run tells all of it."""
+
 _HOUR, _DAY = 3600.0, 86400.0
 
 
@@ -86,28 +89,35 @@ def tiles_markdown(recent: TileDays, now: datetime, ui_url: str) -> Iterator[str
         if word not in said:
             said.append(word)
     rows = (
-        (region, tile, *(", ".join(seen[region, tile, day]) or "·" for day in days)) for region, tile in recent.tiles
+        (tile, *(", ".join(seen[region, tile, day]) or "·" for day in days), region) for region, tile in recent.tiles
     )
     yield f"### Tile by tile, the last {recent.days} days of sensing"
-    yield _table(("region", "tile", *(f"{day:%a %d %b}" for day in days)), rows)
-    yield f"· no source has offered anything. Tiles of the last {KNOWN_DAYS} days; times are UTC."
+    yield _table(("tile", *(f"{day:%a %d}" for day in days), "region"), rows)
+    yield (
+        f"✓ published, ✗ refused or given up, ! fails and is tried again, … waiting or in work, · no source offered "
+        f"anything. Tiles of the last {KNOWN_DAYS} days; days are UTC."
+    )
     open_ones = [scene for scene in recent.scenes if scene.state != "published"]
-    if not open_ones:
-        return
-    yield "### Why there is no product"
-    told = (
-        (scene.id, escape(scene.tile), f"{scene.sensed:%Y-%m-%d %H:%M}", escape(scene.region), scene.state,
-         escape(scene.reason) or "waits for its turn", f"[run]({run_url(ui_url, scene.run)})"
-         if ui_url and scene.run else "")
-        for scene in open_ones
-    )  # fmt: skip
-    yield _table(("scene", "tile", "sensed", "region", "state", "why", "run"), told, raw=True)
+    if open_ones:
+        yield "### Why there is no product"
+        # A list, not a table: the UI wraps its lines, and cuts off what is beyond a table's edge.
+        lines = [_why(scene, ui_url) for scene in open_ones[:_MOST_LINES]]
+        left = len(open_ones) - len(lines)
+        yield "\n".join([*lines, *([f"- … and {left} more"] if left else [])])
 
 
 def _in_a_word(scene: TileScene) -> str:
-    if scene.state in {"rejected", "failed", "quarantined"}:
-        return f"{scene.state}: {head_of(scene.reason, scene.error_class)}"
-    return {"discovered": "waiting", "claimed": "in work", "processing": "in work"}.get(scene.state, scene.state)
+    if scene.state == "rejected":
+        return f"✗ {head_of(scene.reason, scene.error_class)}"
+    return {"published": "✓", "quarantined": "✗ quarantined", "failed": "! failed"}.get(scene.state, "…")
+
+
+def _why(scene: TileScene, ui_url: str) -> str:
+    reason = scene.reason or ("waits for its turn" if scene.state == "discovered" else "in work")
+    shown = escape(reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} …")
+    link = f" [run]({run_url(ui_url, scene.run)})" if ui_url and scene.run else ""
+    where = f"{escape(scene.tile)} {scene.sensed:%Y-%m-%d %H:%M}"
+    return f"- **{where}** {escape(scene.region)}, scene {scene.id} **{scene.state}**: {shown}{link}"
 
 
 def backlog_markdown(waiting: Sequence[SceneRow], seen: Overview) -> str:

@@ -37,11 +37,11 @@ def test_every_tile_and_day_is_told_with_the_reason_and_the_run():
     seen = Overview(AT, {}, {}, 0, None, {}, (), {}, {}, tiles)
     assert headline(seen) == "3 of 4 scenes of 3 days without product"
     page = overview_markdown(seen, "http://ui.example.org")
-    assert "| region | tile | Fri 02 Jan | Thu 01 Jan | Wed 31 Dec |" in page
-    assert "| site | 29UPU | waiting | rejected: cloud | · |" in page
-    assert "| site | 33UUP | · | quarantined: UnreadableRaster | published |" in page
-    assert "| site | 35VPK | · | · | · |" in page
-    assert "| 2 | 29UPU | 2026-01-01 00:00 | site | rejected | cloud: 91 % \\| \\[of\\]\\(x\\) it | " in page
+    assert "| tile | Fri 02 | Thu 01 | Wed 31 | region |" in page
+    assert "| 29UPU | … | ✗ cloud | · | site |" in page
+    assert "| 33UUP | · | ✗ quarantined | ✓ | site |" in page
+    assert "| 35VPK | · | · | · | site |" in page
+    assert "- **29UPU 2026-01-01 00:00** site, scene 2 **rejected**: cloud: 91 % \\| \\[of\\]\\(x\\) it [run](" in page
     assert "[run](http://ui.example.org/runs/flow-run/run-2)" in page
     assert "run-0" not in page
     assert "](" not in overview_markdown(Overview(AT, {}, {}, 0, None, {}, (), {}, {}, tiles)).replace("\\]\\(", "")
