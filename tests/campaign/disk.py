@@ -26,7 +26,7 @@ class SmallDisk:
     def resize(self, megabytes: int) -> None:
         """Give it another size, as an operator does; not less than is used."""
         subprocess.run(
-            ["nsenter", f"--target={self._holder}", "--mount", *_user(), "mount", "-o",
+            ["nsenter", f"--target={self._holder}", "--mount", *_user(), "mount", "--options-mode=ignore", "-o",
              f"remount,size={megabytes}m", "/mnt"], check=True,
         )  # fmt: skip
 
