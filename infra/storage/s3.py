@@ -11,7 +11,7 @@ from infra.storage.errors import ObjectExists, ObjectMissing, StorageError
 from infra.storage.keys import check_key, check_prefix
 from infra.storage.protocol import StoredObject
 from infra.storage.s3_client import RangeBeyondEnd, Retry, S3Client
-from infra.storage.s3_upload import S3Upload, conditional_put
+from infra.storage.s3_upload import S3Upload, Wire, conditional_put
 
 if TYPE_CHECKING:
     import builtins
@@ -38,6 +38,7 @@ class S3Store:
         self.url = settings.url.rstrip("/")
         self._settings = settings
         self._client = S3Client(settings, retry)
+        self._wire = Wire()
 
     def __repr__(self) -> str:
         return f"S3Store({self.url!r})"
@@ -48,8 +49,9 @@ class S3Store:
             raise ObjectExists(f"{key} exists already in {self.url}; finished objects are never overwritten")
         target = {"Bucket": self._bucket, "Key": self._full(key)}
         return S3Upload(
-            self._client, key, target, content_type, head_size=head_size, part_size=self._settings.part_size
-        )
+            self._client, key, target, content_type, head_size=head_size, part_size=self._settings.part_size,
+            wire=self._wire,
+        )  # fmt: skip
 
     def put(self, key: str, data: bytes, *, content_type: str) -> StoredObject:
         """Store a small object at once (see `ObjectStore.put`)."""

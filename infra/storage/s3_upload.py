@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from infra.storage.errors import ObjectExists, ObjectMissing, StorageError, Uplo
 from infra.storage.protocol import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from infra.storage.s3_client import S3Client
 
@@ -27,7 +28,10 @@ _MIN_PART: Final = 5 << 20
 """S3 refuses smaller parts, the last excepted."""
 
 _PARTS_IN_FLIGHT: Final = 3
-"""Parts that may be on the wire at once; each is a copy in memory."""
+"""Parts of one upload that may be on the wire at once; each is held in memory."""
+
+_PARTS_ON_THE_WIRE: Final = 4
+"""The same over all uploads of a store: the nine files of a product do not hold nine times as much."""
 
 _MAX_PART: Final = 5 << 30
 """S3 refuses larger parts."""
@@ -55,6 +59,35 @@ def size_of_part(number: int, first_size: int) -> int:
     return min(_MAX_PART, first_size * (1 + number // _GROW_EVERY))
 
 
+class Wire:
+    """Parts on their way to one store, whatever uploads they belong to."""
+
+    def __init__(self) -> None:
+        self._sending: set[Future[str]] = set()
+        self._lock = threading.Lock()
+
+    def send(self, start: Callable[[], Future[str]], interrupted: Future[None]) -> Future[str] | None:
+        """Start a part as soon as there is room.
+
+        Args:
+            start: Starts it.
+            interrupted: Ends the wait when it is done.
+
+        Returns:
+            The part on its way; None when the wait was interrupted.
+        """
+        while not interrupted.done():
+            with self._lock:
+                self._sending = {future for future in self._sending if not future.done()}
+                if len(self._sending) < _PARTS_ON_THE_WIRE:
+                    future = start()
+                    self._sending.add(future)
+                    return future
+                pending: list[Future[Any]] = [*self._sending, interrupted]
+            wait(pending, return_when=FIRST_COMPLETED)
+        return None
+
+
 class S3Upload:
     """One object on its way (see `infra.storage.Upload`)."""
 
@@ -67,6 +100,7 @@ class S3Upload:
         *,
         head_size: int,
         part_size: int,
+        wire: Wire,
     ) -> None:
         """Prepare an empty upload.
 
@@ -77,7 +111,9 @@ class S3Upload:
             content_type: Media type.
             head_size: Bytes supplied last.
             part_size: Bytes per part, at least 5 MiB.
+            wire: Shared by all uploads of the store.
         """
+        self._wire = wire
         self._client, self._key, self._target, self._content_type = client, key, target, content_type
         self._head_size, self._part_size = head_size, part_size
         self._first = bytearray()
@@ -172,17 +208,21 @@ class S3Upload:
             )  # fmt: skip
             self._upload_id = answer["UploadId"]
         self._settle(_PARTS_IN_FLIGHT - 1)
-        data, self._buffer = self._buffer, bytearray()
+        data, self._buffer = bytes(self._buffer), bytearray()
         self._send(self._next_part, data)
         self._next_part += 1
 
-    def _send(self, number: int, data: bytearray) -> None:
-        self._sending[number] = self._client.start(self._part(number, data))
+    def _send(self, number: int, data: bytes) -> None:
+        future = self._wire.send(lambda: self._client.start(self._part(number, data)), self._interrupted)
+        if future is None:
+            self._go_on()
+        else:
+            self._sending[number] = future
 
-    async def _part(self, number: int, data: bytearray) -> str:
+    async def _part(self, number: int, data: bytes) -> str:
         doing = f"uploading part {number} of {self._key}"
         answer = await self._client.request(
-            "upload_part", doing, retried=self._go_on, **self._upload(), PartNumber=number, Body=bytes(data)
+            "upload_part", doing, retried=self._go_on, **self._upload(), PartNumber=number, Body=data
         )
         etag: str = answer["ETag"]
         return etag
@@ -206,7 +246,7 @@ class S3Upload:
         if self._buffer:
             self._send_buffer()
         self._settle(_PARTS_IN_FLIGHT - 1)
-        self._send(1, bytearray(head) + self._first)
+        self._send(1, head + bytes(self._first))
         self._settle(0)
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
         with _known_as_ours(self._client, self._target, self._token) as doubt:

@@ -208,6 +208,36 @@ def test_parts_on_the_wire_are_bounded(store, monkeypatch):
     assert most == 3
 
 
+def test_parts_of_all_files_on_the_wire_are_bounded_together(store, monkeypatch):
+    """Nine files of a product, written in turn as the writers do: four parts in all, not three of each."""
+    at_once, most, lock, send = 0, 0, threading.Lock(), S3Client._send
+
+    async def slow(self, operation, read, arguments):
+        nonlocal at_once, most
+        if operation != "upload_part":
+            return await send(self, operation, read, arguments)
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        try:
+            return await send(self, operation, read, arguments)
+        finally:
+            with lock:
+                at_once -= 1
+
+    monkeypatch.setattr(S3Client, "_send", slow)
+    body = body_of(PART)
+    uploads = [store.create(f"{number}.bin", content_type=ANY_TYPE, head_size=4) for number in range(9)]
+    for _ in range(3):
+        for upload in uploads:
+            upload.write(body)
+    for upload in uploads:
+        upload.finish(b"head")
+    assert most == 4
+    assert store.get("8.bin") == b"head" + 3 * body
+
+
 def test_throttled_parts_are_sent_again(store, monkeypatch):
     from botocore.exceptions import ClientError
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infra.settings import StorageSettings
 from infra.storage import StorageError
 from infra.storage import s3_upload as module
-from infra.storage.s3_upload import MOST_PARTS, S3Upload, size_of_part
+from infra.storage.s3_upload import MOST_PARTS, S3Upload, Wire, size_of_part
 
 MIB, GIB = 1 << 20, 1 << 30
 FULL_TILE_HSI = 55 * 10**9
@@ -20,13 +20,14 @@ FULL_TILE_HSI = 55 * 10**9
 FIRST_SIZES = st.integers(5 * MIB, GIB)
 
 
+@settings(deadline=None)
 @given(FIRST_SIZES, st.integers(2, MOST_PARTS))
 def test_every_part_is_of_a_size_that_s3_takes_and_none_is_smaller_than_an_earlier_one(first, number):
     assert 5 * MIB <= size_of_part(number, first) <= 5 * GIB
     assert size_of_part(number, first) <= size_of_part(number + 1, first)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(FIRST_SIZES)
 def test_the_parts_that_s3_takes_hold_five_times_the_largest_file(first):
     assert sum(size_of_part(number, first) for number in range(2, MOST_PARTS + 1)) > 5 * FULL_TILE_HSI
@@ -70,7 +71,9 @@ class Recorder:
 
 
 def upload_of(recorder, head, part):
-    return S3Upload(recorder, "a.bin", {"Bucket": "b", "Key": "a.bin"}, "x/y", head_size=head, part_size=part)
+    return S3Upload(
+        recorder, "a.bin", {"Bucket": "b", "Key": "a.bin"}, "x/y", head_size=head, part_size=part, wire=Wire()
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +84,7 @@ def _small():
         yield
 
 
+@settings(deadline=None)
 @given(
     head=st.binary(max_size=12), part=st.integers(5, 9), pieces=st.lists(st.binary(max_size=40), max_size=12),
     every=st.integers(2, 6),
