@@ -15,7 +15,9 @@ from flows.assembly import assemble
 from flows.housekeeping import remove_orphans
 from flows.processing import SceneFailed, process_scene
 from flows.watching import watch_sources
-from infra.settings import load_settings
+from infra.settings import StorageSettings, load_settings
+from model.inference import OUT_OF_MEMORY
+from tests.campaign.disk import small_disk
 from tests.factories import band_files, grow_item
 
 pytestmark = pytest.mark.slow
@@ -85,6 +87,20 @@ def test_a_corrupt_block_is_named_with_its_band(house, grown):
     assert "B08" in fails(house, "UnreadableRaster")
 
 
+def test_a_real_disk_that_is_full_is_named_and_takes_the_scene_when_it_has_room(house):
+    """A file system of 48 MB for a product of 170 MB; afterwards it is enlarged, as an operator would."""
+    with small_disk(48) as disk:
+        settings = house.settings.model_copy(
+            update={"storage": StorageSettings(url=(disk.folder / "products").as_uri())}
+        )
+        with assemble(settings) as full:
+            said = fails(full, "StorageFull")
+            assert "free space" in said
+            disk.resize(1024)
+            (row,) = full.ledger.scenes(limit=2)
+            assert process_scene(full, row.id, actor="rescuer").state == "published"
+
+
 def test_a_disk_that_takes_no_more_is_named(house):
     """The kernel refuses to let any file grow beyond a few MB: where a full disk says ENOSPC it says EFBIG."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -95,7 +111,8 @@ def test_a_disk_that_takes_no_more_is_named(house):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_model_without_memory_for_two_cells_goes_on_with_one(house, monkeypatch):
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_a_model_without_memory_for_two_cells_goes_on_with_one(house, monkeypatch, kind):
     model, busy, lock = house.model, [], threading.Lock()
     estimate, refused = model.estimate, []
 
@@ -104,7 +121,7 @@ def test_a_model_without_memory_for_two_cells_goes_on_with_one(house, monkeypatc
             busy.append(1)
             if len(busy) > 1:
                 refused.append(busy.pop())
-                raise MemoryError("not for two at once")
+                raise kind("not for two at once")
         try:
             return estimate(msi, halo)
         finally:

@@ -1,6 +1,7 @@
 """The same job with products on S3: real server, multipart, read-back, no orphan."""
 
 import json
+from datetime import timedelta
 
 import pytest
 import rasterio
@@ -30,8 +31,6 @@ def settings_on(seaweed, tmp_path, demo_scenes, secret=None):
 
 
 def test_a_product_on_s3_is_published_and_reads_back(seaweed, tmp_path, demo_scenes):
-    from datetime import timedelta
-
     with assemble(settings_on(seaweed, tmp_path, demo_scenes)) as assembly:
         watch_sources(assembly, actor="test")
         row = assembly.ledger.due(1)[0]
@@ -56,3 +55,6 @@ def test_wrong_credentials_are_named_and_never_shown(seaweed, tmp_path, demo_sce
             process_scene(assembly, row.id, actor="test")
         told = str(failure.value) + json.dumps([step.why for step in assembly.ledger.history(row.id)])
     assert secret not in told
+    with assemble(settings_on(seaweed, tmp_path, demo_scenes)) as assembly:
+        assert list(assembly.store.list()) == []
+        assert assembly.store.clean_partial("", timedelta(0)) == []
