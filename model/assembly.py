@@ -186,6 +186,9 @@ class CompiledAssembly:
     def _matrices(self, platform: str) -> ExplainingMatrices:
         tools, parameters = self._solver.tools(platform), self._solver.parameters
         calibration = parameters.calibration
+        written = 2 * GROUPS + 2 + tools.posterior.bands + len(GUIDE_BANDS) + 4 + STAGES + 1
+        if written != len(self._per_step):
+            raise ValueError(f"the compiled code makes {written} layers; the product has {len(self._per_step)}")
         return ExplainingMatrices(
             bands=tools.posterior.bands, k=len(parameters.steps), classes=tools.posterior.classes, groups=GROUPS,
             guides=len(GUIDE_BANDS), stages=STAGES, stages_run=len(parameters.unfolding.stages),
@@ -200,6 +203,9 @@ class CompiledAssembly:
         """Uncertainty and explanation."""
         height, width = frame.shape
         out = np.empty((len(self._per_step), height * width), dtype=np.int16)
+        pixels = frame.height * frame.width
+        if any(plane.numel() % pixels for plane in planes):
+            raise ValueError(f"expected planes of {frame.height} x {frame.width} pixels; found {[*map(len, planes)]}")
         names = (name for name, _ in ExplainedPlanes._fields_)
         columns = ExplainedPlanes(**{name: plane.contiguous() for name, plane in zip(names, planes, strict=True)})
         self._kernels(

@@ -229,7 +229,7 @@ def bench(
     Returns:
         One row per precision and size: ``device``, ``dtype``, ``mpx``, ``seconds_per_mpx``,
         ``cos2a_seconds_per_mpx`` (see `cos2a_seconds_per_mpx`; measured once), ``relative_error`` of this precision
-        against float64, ``threads``, ``compiled`` (whether the compiled part was there), ``machine``,
+        against float64, ``threads``, ``compiled`` (`DualityModel.compiled`), ``machine``,
         ``peak_bytes`` (of the process so far, so it never falls).
 
     Raises:
@@ -257,7 +257,7 @@ def bench(
                     "cos2a_seconds_per_mpx": network,
                     "relative_error": error,
                     "threads": _workers(model.device),
-                    "compiled": model.solver.kernels is not None,
+                    "compiled": model.compiled,
                     "machine": machine_name(model.device),
                     "peak_bytes": _peak_bytes(model.device),
                 }

@@ -143,7 +143,8 @@ class DataStep:
                 if resolution > 10:
                     product_known = torch.isfinite(down(self._weight, resolution // 10, self._weight, JUDGED_MTF))
                 high = torch.where(product_known, high, torch.inf)
-            self._parts.append(_Judged(resolution // 10, slice(first, first + len(asked)), source, -high, high))
+            part = slice(first, first + len(asked))
+            self._parts.append(_Judged(resolution // 10, part, source.contiguous(), -high, high.contiguous()))
 
     def excess(self, seen: torch.Tensor) -> torch.Tensor | None:
         """Disagreement beyond the noise, brought to 10 m.
@@ -197,7 +198,7 @@ class DataStep:
         """
         total = torch.zeros_like(seen)
         compiled = kernels(seen.device)
-        if compiled and len(self._parts) == len(ROWS):  # a window whose bands are not all judged goes by torch
+        if compiled and [part.ratio for part in self._parts] == [1, 2, 6]:  # bands in part, or otherwise, go by torch
             matrices = GivingWayMatrices(bands=len(seen), fine=len(self._parts[0].source), response=response)
             for _ in range(PASSES):
                 self._compiled_pass(compiled, matrices, seen, total)

@@ -104,6 +104,9 @@ def _apply(rows: _Banded, columns: _Banded, image: torch.Tensor) -> torch.Tensor
     """``rows @ image @ columns.T`` for (..., h, w)."""
     compiled = kernels(image.device)
     if compiled and rows.matrix and columns.matrix and image.dtype == torch.float32 and not image.requires_grad:
+        expected = (rows.matrix.columns, columns.matrix.columns)
+        if image.shape[-2:] != expected:
+            raise ValueError(f"expected images of {expected} pixels; found {tuple(image.shape[-2:])}")
         image = image.contiguous()
         out = image.new_empty(*image.shape[:-2], rows.rows, columns.rows)
         planes = c_long(image[..., 0, 0].numel())

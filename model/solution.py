@@ -162,7 +162,8 @@ class DualitySolver:
             (k, N) float32 integers, and (12, N) reflectance.
         """
         if self.kernels and tools.finishing:
-            stored, simulated = torch.empty_like(coefficients), coefficients.new_empty(12, coefficients.shape[1])
+            stored = torch.empty_like(coefficients)
+            simulated = coefficients.new_empty(tools.finishing.bands, coefficients.shape[1])
             self.kernels(
                 "spectra_finish", byref(tools.finishing), pointer(coefficients),
                 pointer(taken_back), c_long(coefficients.shape[1]), pointer(stored),

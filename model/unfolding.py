@@ -238,8 +238,8 @@ class Unfolding:
     def _unknown(self, y: torch.Tensor) -> Unfolded:
         """An answer for N pixels yet to be worked out."""
         k = self.gain.shape[1]
-        rows = (k, self.posterior.classes, 0, 0, k, len(self._stages))
-        return Unfolded(*(y.new_empty((n, y.shape[1]) if n else y.shape[1]) for n in rows))
+        rows = (k, self.posterior.classes, None, None, k, len(self._stages))
+        return Unfolded(*(y.new_empty(y.shape[1] if n is None else (n, y.shape[1])) for n in rows))
 
     def __call__(self, y: torch.Tensor) -> Unfolded:
         """Evaluate all stages.
@@ -252,6 +252,8 @@ class Unfolding:
         """
         whole = self._unknown(y)
         if self._kernels and self._matrices:
+            if len(y) != self.posterior.bands:
+                raise ValueError(f"expected {self.posterior.bands} bands; found {len(y)}")
             y = y.contiguous()
             into = UnfoldedPlanes(**vars(whole))
             self._kernels("spectra_unfold", byref(self._matrices), byref(into), pointer(y), c_long(y.shape[1]))

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
+
+VERSION: Final[int] = 2
+"""Of what this file and `spectra.c` agree on; a library of another one is left aside."""
 
 _INSTRUCTION_SETS: Final[dict[str, int]] = {"AVX2": 1, "AVX512": 1}
 """By the name that torch gives the processor's capability; any other runs what the compiler takes for granted."""
@@ -36,7 +37,19 @@ def _load() -> ctypes.CDLL | None:
     if spec is None or spec.origin is None:
         logger.info("the compiled part of the model was not built; torch does its work, more slowly")
         return None
-    return ctypes.CDLL(spec.origin)
+    try:
+        library = ctypes.CDLL(spec.origin)
+        found = int(library.spectra_version())
+    except (OSError, AttributeError) as error:
+        logger.warning("the compiled part of the model cannot be used (%s); torch does its work; install again", error)
+        return None
+    if found != VERSION:
+        logger.warning(
+            "the compiled part of the model is of version %d, this code is of %d; torch does its work; install again",
+            found, VERSION,
+        )  # fmt: skip
+        return None
+    return library
 
 
 def keep_memory() -> None:
@@ -46,8 +59,8 @@ def keep_memory() -> None:
     numpy's sums, whose order depends on that, then repeat to the last bit.
     """
     library = _load()
-    if library is not None:
-        library.spectra_keep_memory()
+    if library is not None and not library.spectra_keep_memory():
+        logger.debug("freed memory cannot be kept here")
 
 
 class Kernels:
@@ -80,12 +93,11 @@ def kernels(device: torch.device) -> Kernels | None:
 class _Arguments(Structure):
     """A structure of the library that keeps the arrays which its pointers lead to."""
 
-    _integers: ClassVar[Sequence[str]] = ()
-    _floats: ClassVar[Sequence[str]] = ()
-    _arrays: ClassVar[Sequence[str]] = ()
-
     def __init__(self, **values: float | NDArray[np.floating] | torch.Tensor) -> None:
         super().__init__()
+        expected = {entry[0] for entry in self._fields_}
+        if values.keys() != expected:
+            raise TypeError(f"{type(self).__name__} takes {sorted(expected)}; found {sorted(values)}")
         self._kept = []
         for name, value in values.items():
             if isinstance(value, torch.Tensor):
@@ -115,7 +127,11 @@ def _address(tensor: torch.Tensor) -> int:
         ValueError: if they are of another kind; the library would read something else.
     """
     if tensor.dtype not in {torch.float32, torch.int32} or not tensor.is_contiguous() or tensor.device.type != "cpu":
-        raise ValueError(f"expected a contiguous float32 or int32 tensor of the processor; found {tensor.dtype}")
+        layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
+        raise ValueError(
+            f"expected a contiguous float32 or int32 tensor on the processor; found {tensor.dtype}, {layout}, on "
+            f"{tensor.device}"
+        )
     return tensor.data_ptr()
 
 
@@ -203,5 +219,11 @@ class CompiledFrame(Structure):
 
 
 def integers_of(array: NDArray[np.int16]) -> object:
-    """The library's view of an array that it fills."""
+    """The library's view of an array that it fills: contiguous int16.
+
+    Raises:
+        ValueError: if it is another kind.
+    """
+    if array.dtype != np.int16 or not array.flags.c_contiguous:
+        raise ValueError(f"expected a contiguous int16 array; found {array.dtype}")
     return array.ctypes.data_as(POINTER(c_short))

@@ -70,6 +70,7 @@ static inline void NAME(store)(short *out, const float *value, int n)
     short whole[BLOCK];
     for (int p = 0; p < BLOCK; p++) {
         float v = value[p];
+        v = v == v ? v : 0.0f; /* a nan has no integer; whoever calls marks such pixels */
         v = v > 32767.0f ? 32767.0f : v;
         v = v < -32767.0f ? -32767.0f : v;
         whole[p] = (short)(int)((v + 12582912.0f) - 12582912.0f);
@@ -99,14 +100,14 @@ static void NAME(classify)(const struct unfolding *m, const float *z, float *w, 
         for (int p = 0; p < BLOCK; p++) {
             share[p] = m->log_normaliser[j] - 0.5f * distance[p];
             most[p] = share[p] > most[p] ? share[p] : most[p];
-            nearest[p] = distance[p] < nearest[p] ? distance[p] : nearest[p];
+            nearest[p] = distance[p] >= nearest[p] ? nearest[p] : distance[p]; /* so written, a nan stays one */
         }
     }
     for (int j = 0; j < m->classes; j++) {
         float *share = w + (long)j * BLOCK;
         for (int p = 0; p < BLOCK; p++) {
             const float off = share[p] - most[p];
-            share[p] = off > -60.0f ? off : -60.0f;
+            share[p] = off < -60.0f ? -60.0f : off;
         }
         NAME(exponential)(share);
         for (int p = 0; p < BLOCK; p++) sum[p] += share[p];
@@ -115,7 +116,7 @@ static void NAME(classify)(const struct unfolding *m, const float *z, float *w, 
         float *share = w + (long)j * BLOCK;
         for (int p = 0; p < BLOCK; p++) {
             const float part = share[p] / sum[p];
-            share[p] = part > NEGLIGIBLE ? part : 0.0f;
+            share[p] = part <= NEGLIGIBLE ? 0.0f : part;
         }
     }
 }
@@ -124,8 +125,8 @@ static void NAME(classify)(const struct unfolding *m, const float *z, float *w, 
 static inline int NAME(taken)(const float *share)
 {
     float most = 0.0f;
-    for (int p = 0; p < BLOCK; p++) most = share[p] > most ? share[p] : most;
-    return most > 0.0f;
+    for (int p = 0; p < BLOCK; p++) most = share[p] <= most ? most : share[p];
+    return !(most <= 0.0f);
 }
 
 static void NAME(unfold)(const struct unfolding *m, const struct unfolded *out, const float *y, long pixels, float *scratch)
@@ -379,7 +380,10 @@ static void NAME(explain)(const struct explaining *m, const struct columns *in, 
         }
 }
 
-/* y (rows, width) = m x, for x (columns, width): rows `from` to `to` of m. */
+/* y (rows, width) = m x, for x (columns, width): rows `from` to `to` of m.
+ *
+ * What remains of a row is a vector that overlaps the one before, never single numbers: those would be added up in
+ * another way, and a column's value would depend on where the row ends. */
 static void NAME(down_columns)(const struct banded *m, int from, int to, const float *x, long width, float *y)
 {
     typedef NAME(lanes) vec;
@@ -393,10 +397,20 @@ static void NAME(down_columns)(const struct banded *m, int from, int to, const f
                 for (int q = 0; q < 4; q++) a[q] += w[t] * *(const vec *)(top + t * width + c + q * LANES);
             for (int q = 0; q < 4; q++) *(vec *)(y + c + q * LANES) = a[q];
         }
-        for (; c < width; c++) {
-            float a = 0.0f;
-            for (int t = 0; t < m->taps; t++) a += w[t] * top[t * width + c];
-            y[c] = a;
+        for (; c < width; c += LANES) {
+            const long at = c + LANES <= width ? c : width - LANES;
+            vec a = {0};
+            if (at >= 0) {
+                for (int t = 0; t < m->taps; t++) a += w[t] * *(const vec *)(top + t * width + at);
+                *(vec *)(y + at) = a;
+                continue;
+            }
+            for (int t = 0; t < m->taps; t++) { /* narrower than one vector */
+                vec some = {0};
+                __builtin_memcpy(&some, top + t * width, (size_t)width * sizeof(float));
+                a += w[t] * some;
+            }
+            __builtin_memcpy(y, &a, (size_t)width * sizeof(float));
         }
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ctypes import byref, c_long
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from model.bench import synthetic_scene
 from model.compiled import Kernels, _load, banded, kernels, pointer
 from model.duality import Multispectral, load_model
 from model.inference import Halo, Window, cells
+from model.layers import NODATA
 from model.mixture import closed_form
 
 CPU = torch.device("cpu")
@@ -81,6 +83,23 @@ def test_a_product_is_that_of_torch(patches, monkeypatch, instruction_set):
             assert told.totals[name] == pytest.approx(value, rel=1e-3), name
 
 
+@pytest.mark.usefixtures("plain")
+def test_a_product_without_networks_is_that_of_torch(patches, monkeypatch):
+    """And so is one whose bands lie in memory in another order."""
+    patch = with_a_hole(next(iter(patches.values())))
+    reference = load_model(device="cpu", learned=False).estimate(patch, HALO)
+    monkeypatch.undo()
+    kernels.cache_clear()
+    turned = replace(patch, b10=np.moveaxis(np.ascontiguousarray(np.moveaxis(patch.b10, 0, -1)), -1, 0))
+    told = load_model(device="cpu", learned=False).estimate(turned, HALO)
+    for name, (most, share) in ALLOWED.items():
+        off = np.abs(getattr(told, name).astype(np.int32) - getattr(reference, name))
+        assert off.max() <= most, name
+        assert (off > 0).mean() < share, name
+    stages = [layer.name.startswith("stage_change") for layer in model().explanation_layers]
+    assert not told.explanation[stages][:, told.hsi[0] != NODATA].any()
+
+
 def random_bands(pixels, seed):
     rng = np.random.default_rng(seed)
     level = rng.uniform(0.001, 1.2, pixels)
@@ -133,6 +152,47 @@ def test_resampling_is_the_product_with_the_whole_matrices(rows, columns, ratio,
     assert np.allclose(out.numpy(), expected, atol=2e-6 * np.abs(x.numpy()).max() * 40)
 
 
+@pytest.mark.parametrize("instruction_set", [0, 1])
+@pytest.mark.parametrize("width", [5, 8, 27, 33, 216])
+def test_a_resampled_column_never_depends_on_where_its_row_ends(width, instruction_set):
+    run = Kernels(_load())
+    run.instruction_set = min(instruction_set, run.instruction_set)
+    x = torch.as_tensor(np.random.default_rng(width).normal(size=(2, 24, 240)), dtype=torch.float32)
+    vertical = banded(whole_up(12, 2) @ whole_down(12, 2))  # up and down: long rows
+
+    def resampled(image):
+        out = torch.empty_like(image)
+        eye = banded(np.eye(image.shape[2]))
+        run("spectra_resample", byref(vertical), byref(eye), c_long(2), pointer(image), pointer(out))
+        return out
+
+    assert torch.equal(resampled(x)[:, :, :width], resampled(x[:, :, :width].contiguous()))
+
+
+def test_a_library_of_another_version_is_left_aside(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(compiled, "VERSION", compiled.VERSION + 1)
+    assert _load.__wrapped__() is None
+    assert "install again" in caplog.text
+    caplog.clear()
+    broken = tmp_path / "_spectra.so"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(compiled, "find_spec", lambda _: SimpleNamespace(origin=str(broken)))
+    assert _load.__wrapped__() is None
+    assert "cannot be used" in caplog.text
+
+
+def test_a_missing_or_misspelt_matrix_is_refused():
+    with pytest.raises(TypeError, match="FinishingMatrices takes"):
+        compiled.FinishingMatrices(bands=12, k=24, judged=11, steps=np.ones(24), observation=np.ones((12, 24)))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="12 bands"):
+        model().solver.tools("sentinel-2a").unfolding(torch.rand(7, 10))
+    with pytest.raises(ValueError, match="images of"):
+        fusion._apply(fusion._up_matrix(12, 2, CPU), fusion._up_matrix(12, 2, CPU), torch.rand(1, 6, 7))
+
+
 def whole_up(size, ratio):
     return whole(fusion._up_matrix(size * ratio, ratio, CPU), size)
 
@@ -160,7 +220,7 @@ def test_gradients_go_through_the_fusion_by_torch():
     assert torch.isfinite(coarse.grad).all()
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(3, dtype=torch.float64), torch.zeros(4, 4).T[:2]])
+@pytest.mark.parametrize("wrong", [torch.zeros(3, dtype=torch.float64), torch.zeros(4, 4)[:, :2]])
 def test_memory_of_another_kind_is_refused(wrong):
     with pytest.raises(ValueError, match="contiguous float32"):
         pointer(wrong)
