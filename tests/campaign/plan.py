@@ -117,7 +117,9 @@ def make_plan(patches: list[Path], seed: int) -> Plan:
     for n in range(6):
         cloudy = [Delivery(calendar.cut(cloudy=True))]
         add("cloudy", *_halves(cloudy, early=n < 2), Fate(SceneState.REJECTED))
-    plan.large = calendar.cut(window=WHOLE, grown=2)
+    plan.large = calendar.cut(
+        patch=patches[0], window=WHOLE, grown=2
+    )  # fields, for a lake compresses into a single part
     add("large", [], [Delivery(plan.large)], _SHOWN)
     plan.later.pop()  # offered when S3 is to be killed under it
     chance.shuffle(plan.early)
