@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from catalog.inventory import named_versions
+from catalog.scenes import Step
 from catalog.states import SceneState
 from flows.assembly import Assembly
 from flows.reconciling import Kind, Reconciliation, Scope, reconcile
@@ -90,8 +91,13 @@ def account(assembly: Assembly, title: str, expected: Mapping[tuple[str, str], F
             reasons[final.error_class or final.reason.partition(":")[0]] += 1
 
     size = _catalog_and_store_agree(assembly, rows, histories)
-    attempts = sum(step.after is SceneState.CLAIMED for steps in histories.values() for step in steps)
+    attempts = sum(_enters(step, SceneState.CLAIMED) for steps in histories.values() for step in steps)
     return Account(title, +outcomes, reasons, attempts, repaired, *size)
+
+
+def _enters(step: Step, state: SceneState) -> bool:
+    """Say whether a scene came into a state; a line about another delivery leaves it where it is."""
+    return step.after is state and step.before is not state
 
 
 def _reconciled(assembly: Assembly) -> dict[str, int]:
@@ -123,7 +129,7 @@ def _catalog_and_store_agree(assembly: Assembly, rows, histories) -> tuple[int, 
     assert sorted(version.scene_id for version in shown) == sorted(published), "one latest item per published scene"
     assert len({version.item_id for version in shown}) == len(shown)
     assert {version.item_id for version in shown} == {row.item_id for row in published.values()}
-    commits = [scene for scene, steps in histories.items() for step in steps if step.after is SceneState.PUBLISHED]
+    commits = [scene for scene, steps in histories.items() for step in steps if _enters(step, SceneState.PUBLISHED)]
     assert sorted(commits) == sorted(version.scene_id for version in versions), "every publication is one version"
     assert len(set(commits)) == len(commits), "no scene was published twice"
 
