@@ -139,9 +139,9 @@ def scene_artifact(outcome: Outcome, *, catalog_url: str) -> None:
 def scene_markdown(outcome: Outcome, *, catalog_url: str) -> str:
     """Write one scene's page: state, picture, gates, quality, files and links."""
     lines = [f"## {escape(outcome.title)}", "", f"**{outcome.state}** {escape(outcome.reason)}".rstrip(), ""]
-    if outcome.thumbnail:
-        picture = base64.b64encode(outcome.thumbnail).decode()
-        lines += [f"![quicklook](data:image/png;base64,{picture})", ""]
+    for title, picture in (("quicklook", outcome.thumbnail), ("spectrum of a typical pixel", outcome.spectrum)):
+        if picture:
+            lines += [f"![{title}](data:image/png;base64,{base64.b64encode(picture).decode()})", ""]
     if outcome.item_url:
         lines += [f"[STAC item]({catalog_url}{outcome.item_url})", ""]
     if outcome.gates:

@@ -86,6 +86,8 @@ class Outcome:
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes by address."""
     thumbnail: bytes | None = None
+    spectrum: bytes | None = None
+    """Picture of one typical pixel's spectrum, PNG."""
     item_url: str = ""
     """Path of the item below the catalog's address."""
 
@@ -228,6 +230,7 @@ class _SceneWork:
             stages=self._clock.spent(),
             files={asset["href"]: asset["file:size"] for asset in item["assets"].values()},
             thumbnail=summary.thumbnail,
+            spectrum=summary.spectrum,
             item_url=f"/collections/{item['collection']}/items/{item['id']}",
         )
 

@@ -73,6 +73,8 @@ class Summary:
     quality: Mapping[str, float]
     grade: Grade
     thumbnail: bytes
+    spectrum: bytes | None
+    """A picture of one typical pixel's spectrum, PNG; None without a valid pixel."""
 
 
 def file_tags(acquisition: Acquisition, region: Region, revision: str) -> dict[str, str]:
@@ -108,7 +110,7 @@ def register_files(assembly: Assembly, record: ProductRecord, keys: ProductKeys)
     report = _json(_report(assembly, record, quality, graded, assets))
     assets.append(_small_asset(assembly, "report", report, keys))
     item = build_item(_product(assembly, record, quality, graded, assets))
-    return item, Summary(quality, graded, thumbnail)
+    return item, Summary(quality, graded, thumbnail, record.made.preview.spectrum())
 
 
 def _quality(assembly: Assembly, made: Produced) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from infra.preview.mosaic import Mosaic
-from infra.preview.page import render_page
+from infra.preview.page import render_page, render_spectrum
 from infra.preview.quality import NODATA_BIT
 from infra.preview.sample import PixelSample
 from infra.preview.spectra import Reliability
@@ -117,6 +117,11 @@ class PreviewCollector:
     def thumbnail(self, edge: int = 256) -> bytes:
         """Return a PNG of at most `edge` pixels along its longer side: true colour, no data transparent."""
         return render_thumbnail(self._mosaic, edge)
+
+    def spectrum(self) -> bytes | None:
+        """Return the spectrum of the scene's first typical pixel as PNG; None without a valid pixel."""
+        typical = self._typical.chosen()
+        return render_spectrum(typical[0], self._sigma(typical[0].pixel)[:, 0]) if typical else None
 
     def page(self, header: PreviewHeader) -> bytes:
         """Return the page for people as PNG."""

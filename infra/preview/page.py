@@ -135,6 +135,30 @@ def render_page(
     return picture.getvalue()
 
 
+def render_spectrum(one: TypicalPixel, sigma: NDArray[np.float64]) -> bytes:
+    """Render one spectrum with its interval and the source bands, small enough to stand in a run's page.
+
+    Args:
+        one: The pixel.
+        sigma: (172,) its 1-sigma, reflectance.
+
+    Returns:
+        PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 3.0), dpi=80, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.09, 0.17, 0.89, 0.68))
+    spectra.draw_spectrum(axes, 1, one, sigma)
+    axes.set_ylabel("surface reflectance", fontsize=9)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=80)
+    figure.clear()
+    return picture.getvalue()
+
+
 def _spectra_columns(spectra: int) -> int:
     return 2 if spectra in {2, 4} else 3
 

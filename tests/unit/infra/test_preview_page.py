@@ -136,6 +136,13 @@ def test_a_scene_with_next_to_nothing_valid_is_still_shown(valid_pixels):
     collector = whole(without_data(product(30, 30), empty))
     assert size(collector.page(HEADER))[0] >= 1500
     assert (decode(collector.thumbnail())[3] > 0).any() == bool(valid_pixels)
+    assert (collector.spectrum() is not None) == bool(valid_pixels)
+
+
+def test_a_typical_spectrum_alone_is_small_enough_for_a_runs_page():
+    picture = whole(product(120, 120)).spectrum()
+    assert size(picture) == (560, 240)
+    assert len(picture) < 40_000
 
 
 def test_a_lone_valid_pixel_of_a_large_scene_is_found():
