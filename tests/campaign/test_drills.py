@@ -70,14 +70,17 @@ def test_s3_is_away_for_longer_than_every_try(place, drill_s3, cuts, tell):
     hold.wait()
     drill_s3.stop()
     away = time.monotonic()
-    hold.release()
-    for one in workers:
-        one.wait(240)
-    failed = [row for row in map(place.scene, scenes) if row.state is SceneState.FAILED]
-    assert scenes[0].acquisition in {row.acquisition for row in failed}
-    assert {row.error_class for row in failed} == {"StorageUnavailable"}
-    drill_s3.start()
+    try:
+        hold.release()
+        for one in workers:
+            one.wait(240)
+        failed = [row for row in map(place.scene, scenes) if row.state is SceneState.FAILED]
+    finally:
+        drill_s3.start()  # the drills after this one need it, whatever becomes of this one
     away = time.monotonic() - away
+    assert scenes[0].acquisition in {row.acquisition for row in failed}
+    # Whoever was reading back meanwhile could not; both errors may pass and are tried again.
+    assert {row.error_class for row in failed} <= {"StorageUnavailable", "VerificationFailed"}
     place.finish()
     told = account(place.assembly, f"S3 stopped for {away:.0f} s, longer than all tries", published(*scenes))
     tell(f"{told}; {len(failed)} scenes failed meanwhile and were tried again")
