@@ -25,6 +25,7 @@ KEYS = {
     "cos2a_seconds_per_mpx",
     "relative_error",
     "threads",
+    "compiled",
     "machine",
     "peak_bytes",
 }
