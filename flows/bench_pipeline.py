@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 _VERIFY: Final = "verify"
+_DATABASE: Final = "bench.db"
 _VERSIONS: Final = ("explains2a", "torch", "numpy", "rasterio")
 _WORLD: Final = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]}
 _REGIONS: Final = {
@@ -132,7 +133,7 @@ def _produce(
         ) as process,
     ):
         try:
-            with ProcessMeter(process.pid, [temporary]) as meter:
+            with ProcessMeter(process.pid, [temporary], _journals(work)) as meter:
                 for line in process.stdout or ():
                     event = json.loads(line)
                     events[event["event"]] = event
@@ -148,11 +149,16 @@ def _produce(
     return events, meter
 
 
+def _journals(work: Path) -> list[Path]:
+    """Return what SQLite deletes while it has it open: the write-ahead log, and a statement's journal beyond 64 KiB."""
+    return [work / _DATABASE, work / "tmp" / "etilqs_"]
+
+
 def _overrides(scene: GeneratedScene, url: str, work: Path) -> dict[str, Any]:
     """Return what differs from the operator's settings; nothing here is secret."""
     return {
         "home": str(work / "home"),
-        "database_url": f"sqlite:///{work / 'bench.db'}",
+        "database_url": f"sqlite:///{work / _DATABASE}",
         "regions_file": str(work / "regions.geojson"),
         "storage": {"url": url},
         "sources": [scene.source.model_dump(mode="json")],

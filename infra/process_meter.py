@@ -23,15 +23,18 @@ _DISK_BLOCK: Final = 512
 class ProcessMeter:
     """Samples a process until it ends or the context is left."""
 
-    def __init__(self, pid: int, temporary: Sequence[Path] = ()) -> None:
+    def __init__(self, pid: int, temporary: Sequence[Path] = (), known: Sequence[Path] = ()) -> None:
         """Begin nothing yet; entering the context does.
 
         Args:
             pid: The process.
             temporary: Folders in which everything counts as temporary.
+            known: Files that are no temporary ones, nor those beside them whose names begin with theirs: a database's
+                journals are deleted while they are open.
         """
         self._process = psutil.Process(pid)
         self._temporary = tuple(temporary)
+        self._known = tuple(map(str, known))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="process-meter", daemon=True)
         self.peak_rss_bytes = 0
@@ -55,7 +58,7 @@ class ProcessMeter:
             except psutil.Error:
                 return  # it has ended
             if looks % _DISK_EVERY == 0:
-                found = sum(map(_folder_bytes, self._temporary)) + _deleted_bytes(self._process.pid)
+                found = sum(map(_folder_bytes, self._temporary)) + _deleted_bytes(self._process.pid, self._known)
                 self.temp_disk_bytes = max(self.temp_disk_bytes, found)
             looks += 1
             if self._stop.wait(_EVERY_SECONDS):
@@ -70,7 +73,7 @@ def _folder_bytes(folder: Path) -> int:
     return total
 
 
-def _deleted_bytes(pid: int) -> int:
+def _deleted_bytes(pid: int, known: tuple[str, ...]) -> int:
     """Return what a process holds on disk under no name (Linux): temporary files are often unlinked at once."""
     total = 0
     try:
@@ -80,6 +83,8 @@ def _deleted_bytes(pid: int) -> int:
     for handle in handles:
         with contextlib.suppress(OSError):
             name = str(handle.readlink())
-            if name.startswith("/") and name.endswith(" (deleted)") and not name.startswith(("/dev/", "/memfd:")):
+            if not (name.startswith("/") and name.endswith(" (deleted)")):
+                continue
+            if not name.startswith(("/dev/", "/memfd:", *known)):
                 total += handle.stat().st_blocks * _DISK_BLOCK
     return total

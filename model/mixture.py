@@ -17,6 +17,12 @@ first band (B01 of Sentinel-2, B1 of OLI) lies outside the product's grid: its r
 coefficients, its part of ``R`` includes what that regression leaves, and it takes no part in ``w``. It informs the
 estimate and never constrains it.
 
+How far a pixel is from everything the prior holds is told by the class under which its bands are densest,
+
+    d = min_j [(z - A m_j)' V_j^-1 (z - A m_j) + log det V_j] - min_j log det V_j  >=  0,
+
+so that a wide class, which would pass anything by its squared distance alone, pays for its width.
+
 `model.unfolding` starts from this answer.
 """
 
@@ -78,6 +84,8 @@ class ClosedForm:
     """(J, bands - 1, bands - 1) lower factors L with L'L = V_j^-1 over the likelihood bands."""
     log_normaliser: NDArray[np.float64]
     """(J,) log p_j - log det(V_j) / 2."""
+    width: NDArray[np.float64]
+    """(J,) log det V_j - min_i log det V_i, over the likelihood bands."""
     covariance: NDArray[np.float64]
     """(J, k, k) posterior covariance of the scaled coefficients."""
 
@@ -94,17 +102,21 @@ def closed_form(prior: MixturePrior, observation: NDArray[np.float64]) -> Closed
     """
     A = observation
     band_mean = prior.mean @ A.T
-    gains, factors, normalisers, covariances = [], [], [], []
+    gains, factors, normalisers, widths, covariances = [], [], [], [], []
     for weight, C, R in zip(prior.weight, prior.covariance, prior.noise, strict=True):
         V = A @ C @ A.T + np.diag(R)
         K = np.linalg.solve(V, A @ C).T  # (k, bands)
         L = np.linalg.inv(np.linalg.cholesky(V[LIKELIHOOD_BANDS, LIKELIHOOD_BANDS]))
         gains.append(K)
         factors.append(L)
-        normalisers.append(np.log(weight) + np.log(np.diag(L)).sum())
+        widths.append(-2.0 * np.log(np.diag(L)).sum())
+        normalisers.append(np.log(weight) - widths[-1] / 2)
         posterior = C - K @ A @ C
         covariances.append((posterior + posterior.T) / 2)
-    return ClosedForm(band_mean, np.stack(gains), np.stack(factors), np.array(normalisers), np.stack(covariances))
+    width = np.array(widths) - min(widths)
+    return ClosedForm(
+        band_mean, np.stack(gains), np.stack(factors), np.array(normalisers), width, np.stack(covariances)
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ class Posterior:
     scale: torch.Tensor
     """(N,) illumination scale s, reflectance."""
     distance: torch.Tensor
-    """(N,) squared Mahalanobis distance to the nearest class, over the likelihood bands."""
+    """(N,) d, how far the bands are from everything the prior holds."""
 
 
 class SpectralPosterior:
@@ -137,6 +149,7 @@ class SpectralPosterior:
         self.classes = classes
         self.floor2 = prior.scale_floor**2
         self._log_normaliser = tensor(form.log_normaliser[:, None])
+        self._width = tensor(form.width[:, None])
         inner = form.whitener.shape[1]
         shift = np.einsum("jab,jb->ja", form.whitener, form.band_mean[:, LIKELIHOOD_BANDS])
         # Both products carry their constants as the weight of a row of ones below the bands.
@@ -156,7 +169,7 @@ class SpectralPosterior:
         return torch.sqrt(y[LIKELIHOOD_BANDS].square().mean(dim=0) + self.floor2)
 
     def classify(self, z1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class probabilities (J, N) and squared Mahalanobis distance to the nearest class (N,).
+        """Class probabilities (J, N) and distance d from everything the prior holds (N,).
 
         Args:
             z1: (bands + 1, N) scaled bands and a row of ones.
@@ -166,7 +179,7 @@ class SpectralPosterior:
         likelihood = torch.add(self._log_normaliser, distance, alpha=-0.5)
         most = likelihood.amax(dim=0)
         share = likelihood.sub_(most).clamp_min_(NEVER).exp_()  # what underflows is slow and means nothing
-        return share.div_(share.sum(dim=0)), distance.amin(dim=0)
+        return share.div_(share.sum(dim=0)), distance.add_(self._width).amin(dim=0)
 
     def scaled(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled bands with a row of ones (bands + 1, N), and scale (N,), of bands (bands, N)."""

@@ -62,7 +62,7 @@ class Calibration:
     profile: NDArray[np.float64]
     """(172,) a channel's sigma relative to its group's."""
     distance_limit: float
-    """Squared Mahalanobis distance beyond which a pixel is out of domain."""
+    """Distance d of `model.mixture` beyond which a pixel is out of domain."""
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Arrays as they are stored."""

@@ -121,7 +121,7 @@ class Unfolded:
     scale: torch.Tensor
     """(N,) illumination scale s, reflectance."""
     distance: torch.Tensor
-    """(N,) squared Mahalanobis distance to the nearest class."""
+    """(N,) distance d of `model.mixture` from everything the prior holds."""
     learned: torch.Tensor
     """(k, N) the learned residual, part of `coefficients`."""
     changes: torch.Tensor
@@ -190,8 +190,9 @@ class Unfolding:
         return UnfoldingMatrices(
             bands=bands, k=k, classes=posterior.classes, hidden=hidden, stages=len(stages), floor2=posterior.floor2,
             relaxation=self._relaxation, per_channel=self._channels**-0.5, whitener=posterior.whitener,
-            log_normaliser=posterior.form.log_normaliser, gain=posterior.gain, inner=inner, middle=middle,
-            middle_bias=middle_bias, outer=outer, outer_bias=outer_bias, data_step=data_step, passing=self._passing,
+            log_normaliser=posterior.form.log_normaliser, class_width=posterior.form.width, gain=posterior.gain,
+            inner=inner, middle=middle, middle_bias=middle_bias, outer=outer, outer_bias=outer_bias,
+            data_step=data_step, passing=self._passing,
         )  # fmt: skip
 
     def _stage(self, stage: int, state: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:

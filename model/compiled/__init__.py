@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final[int] = 2
+VERSION: Final[int] = 3
 """Of what this file and `spectra.c` agree on; a library of another one is left aside."""
 
 _INSTRUCTION_SETS: Final[dict[str, int]] = {"AVX2": 1, "AVX512": 1}
@@ -157,7 +157,7 @@ class UnfoldingMatrices(_Arguments):
     _fields_ = _fields(
         "bands k classes hidden stages",
         "floor2 relaxation per_channel",
-        "whitener log_normaliser gain inner middle middle_bias outer outer_bias data_step passing",
+        "whitener log_normaliser class_width gain inner middle middle_bias outer outer_bias data_step passing",
     )
 
 

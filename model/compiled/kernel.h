@@ -78,7 +78,7 @@ static inline void NAME(store)(short *out, const float *value, int n)
     for (int p = 0; p < n; p++) out[p] = whole[p];
 }
 
-/* Class probabilities w (J, BLOCK) and squared distance to the nearest class, of scaled bands z (bands + 1, BLOCK). */
+/* Class probabilities w (J, BLOCK) and distance from everything the prior holds, of scaled bands z (bands + 1, BLOCK). */
 static void NAME(classify)(const struct unfolding *m, const float *z, float *w, float *nearest)
 {
     const int likelihood = m->bands - 1, columns = m->bands;
@@ -100,7 +100,8 @@ static void NAME(classify)(const struct unfolding *m, const float *z, float *w, 
         for (int p = 0; p < BLOCK; p++) {
             share[p] = m->log_normaliser[j] - 0.5f * distance[p];
             most[p] = share[p] > most[p] ? share[p] : most[p];
-            nearest[p] = distance[p] >= nearest[p] ? nearest[p] : distance[p]; /* so written, a nan stays one */
+            const float widened = distance[p] + m->class_width[j];
+            nearest[p] = widened >= nearest[p] ? nearest[p] : widened; /* so written, a nan stays one */
         }
     }
     for (int j = 0; j < m->classes; j++) {

@@ -15,7 +15,7 @@
 #error "numbers are rounded by adding and subtracting 1.5 * 2^23, which needs arithmetic as written"
 #endif
 
-#define VERSION 2 /* of what Python and this file agree on: raise both when a structure or a meaning changes */
+#define VERSION 3 /* of what Python and this file agree on: raise both when a structure or a meaning changes */
 #define BLOCK 64
 #define ROWS 8 /* rows of an image that are resampled side by side */
 #define NEGLIGIBLE 1e-9f /* a class's share below this is none: under the precision of the sum it stands in */
@@ -25,6 +25,7 @@ struct unfolding {
     float floor2, relaxation, per_channel;
     const float *whitener;       /* (J, bands - 1, bands) L and minus L times the class mean */
     const float *log_normaliser; /* (J) */
+    const float *class_width;    /* (J) what is added to a class's squared distance */
     const float *gain;           /* (J, k, bands + 1) K_j and m_j - K_j A m_j */
     const float *inner;          /* (stages, hidden, bands + 1 + k) */
     const float *middle;         /* (stages, hidden, hidden) */

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from model.mixture import SpectralPosterior
+from model.mixture import LIKELIHOOD_BANDS, SpectralPosterior, closed_form
 from model.training.statistics import REFERENCE_PLATFORM
 from model.training.units import PIXELS_PER_SPLIT, LeftOut
 from model.uncertainty import (
@@ -36,37 +36,61 @@ NOMINAL: Final[dict[str, float]] = {"50": 0.6745, "80": 1.2816, "90": NORMAL_90,
 DOMAIN_QUANTILE: Final[float] = 0.95
 """Share of left-out pixels that the out-of-domain limit keeps."""
 
-CHI2_11_999: Final[float] = 31.26
-"""99.9 % quantile of chi-square with eleven degrees of freedom: no limit below what noise alone reaches."""
+DOMAIN_FLOOR: Final[float] = 0.999
+"""Share of what the prior itself gives that the out-of-domain limit keeps at least."""
 
 COVERED: Final[float] = 0.92
 """Share of the calibrating scenes' errors that a 90 % interval is made to hold. Scenes differ more than pixels do, and
 there are few of them; the two points in excess are for the scene that is worse than those at hand."""
 
 _DRAWS: Final[int] = 20_000
+_FROM_THE_PRIOR: Final[int] = 100_000
 
 
-def profile_of(parameters: Parameters) -> NDArray[np.float64]:
+def profile_of(parameters: Parameters, platform: str = REFERENCE_PLATFORM) -> NDArray[np.float64]:
     """(172,) sigma of each channel relative to its group's."""
-    sensor = parameters.sensors[REFERENCE_PLATFORM]
+    sensor = parameters.sensors[platform]
     observation = sensor.responses @ parameters.basis.components.T
     posterior = SpectralPosterior(sensor.prior, observation, torch.device("cpu"))
     return channel_profile(channel_variance(posterior, parameters.basis, parameters.floor), sensor.prior.weight)
 
 
-def calibrate(results: Sequence[LeftOut], profile: NDArray[np.float64], rng: np.random.Generator) -> Calibration:
+def domain_floor(parameters: Parameters, platform: str = REFERENCE_PLATFORM) -> float:
+    """The distance d of `model.mixture` within which `DOMAIN_FLOOR` of what the prior itself gives stay, with noise.
+
+    A lower limit would refuse what the model holds for known.
+    """
+    sensor = parameters.sensors[platform]
+    form = closed_form(sensor.prior, sensor.responses @ parameters.basis.components.T)
+    rng = np.random.default_rng(0)
+    weight = sensor.prior.weight
+    drawn = rng.multinomial(_FROM_THE_PRIOR, weight / weight.sum())
+    mean = form.band_mean[:, LIKELIHOOD_BANDS]
+    distances = []
+    for j, count in enumerate(drawn):
+        z = np.linalg.solve(form.whitener[j], rng.standard_normal((mean.shape[1], count))).T + mean[j]
+        white = (((z - m) @ L.T) ** 2 for m, L in zip(mean, form.whitener, strict=True))
+        distances.append(np.min([w.sum(axis=1) + width for w, width in zip(white, form.width, strict=True)], axis=0))
+    return float(np.quantile(np.concatenate(distances), DOMAIN_FLOOR))
+
+
+def calibrate(
+    results: Sequence[LeftOut], parameters: Parameters, rng: np.random.Generator, platform: str = REFERENCE_PLATFORM
+) -> Calibration:
     """Fit limit and factors to left-out splits, every split counting alike.
 
     Args:
         results: what left-out splits say.
-        profile: (172,) relative sigma inside the groups.
+        parameters: whose prior gives the relative sigma inside the groups and the least limit.
         rng: source of the balanced draws.
+        platform: whose noise and responses are looked at.
 
     Returns:
         The calibration; without full-tier scenes among the results the spatial factors are zero.
     """
     pooled = np.concatenate([rng.choice(r.distance, size=PIXELS_PER_SPLIT) for r in results])
-    limit = max(float(np.quantile(pooled, DOMAIN_QUANTILE)), CHI2_11_999)
+    limit = max(float(np.quantile(pooled, DOMAIN_QUANTILE)), domain_floor(parameters, platform))
+    profile = profile_of(parameters, platform)
     alpha = _alpha(results, profile, limit, rng)
     beta20, beta60 = _betas(results, alpha)
     return Calibration(alpha, beta20, beta60, profile, limit)

@@ -196,9 +196,9 @@ def _nested(run: _Run) -> tuple[Calibration, dict[str, Calibration], dict[str, d
             others = [run.judged(other, split) for other in results if other != split]
         else:
             others = [result for other, result in results.items() if other != split]
-        nested[split] = calibrate(others, profile_of(run.parameters(split)), rng)
+        nested[split] = calibrate(others, run.parameters(split), rng)
         shares[split] = coverage(own, nested[split])
-    final = calibrate(list(results.values()), profile_of(run.parameters(next(iter(results)))), rng)
+    final = calibrate(list(results.values()), run.parameters(next(iter(results))), rng)
     return final, nested, shares
 
 

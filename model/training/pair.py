@@ -37,12 +37,11 @@ from model.instruments import INSTRUMENTS, LANDSAT_OLI, SENTINEL2_MSI
 from model.parameters import serialise, write_weights
 from model.spectral import prepare
 from model.srf import integrate, read_oli_tables, read_sentinel2_tables
-from model.training.calibration import DOMAIN_QUANTILE, calibrate, coverage, summary
+from model.training.calibration import calibrate, coverage, summary
 from model.training.corpus import RESPONSE_FILE, draw, judging_splits, read_corpus
 from model.training.statistics import FitSettings, fit_statistics
 from model.training.unfolding import UnfoldingSettings, fit_unfolding
 from model.training.units import PIXELS_PER_SPLIT, LeftOut, judges
-from model.uncertainty import channel_profile, channel_variance
 from model.unfolding import UnfoldingWeights
 
 if TYPE_CHECKING:
@@ -59,9 +58,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERSION: Final[str] = "1.0.0"
-
-_NORMAL_999: Final[float] = 3.0902
-"""99.9 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +202,6 @@ def judge(parameters: Parameters, platform: str, fold: Fold) -> tuple[NDArray[np
     return estimate, LeftOut(error, sigma.numpy().astype(np.float64), distance.numpy().astype(np.float64), [])
 
 
-def chi_square_999(degrees: int) -> float:
-    """99.9 % quantile of chi-square, within 2 % from 3 degrees of freedom on (Wilson and Hilferty 1931)."""
-    part = 2.0 / (9.0 * degrees)
-    return float(degrees * (1.0 - part + _NORMAL_999 * np.sqrt(part)) ** 3)
-
-
 class PairRun:
     """One instrument's training: what every step of it needs, read once."""
 
@@ -258,15 +248,8 @@ class PairRun:
         return replace(fold, curve=[value / rmse[0] for value in rmse])
 
     def calibrate(self, results: Sequence[LeftOut], parameters: Parameters, use: str) -> Calibration:
-        """Scale factors by scene, and a limit of the domain for this number of bands; every scene counts alike."""
-        sensor = parameters.sensors[self.platform]
-        posterior = prepare(parameters, self.platform, torch.device("cpu")).posterior
-        profile = channel_profile(channel_variance(posterior, parameters.basis, parameters.floor), sensor.prior.weight)
-        rng = self.rng(use, 2)
-        found = calibrate(results, profile, rng)  # its limit has a floor for Sentinel-2's eleven bands
-        pooled = np.concatenate([rng.choice(result.distance, size=PIXELS_PER_SPLIT) for result in results])
-        floor = chi_square_999(len(self.instrument.bands) - 1)
-        return replace(found, distance_limit=max(float(np.quantile(pooled, DOMAIN_QUANTILE)), floor))
+        """Scale factors by scene, and a limit of the domain; every scene counts alike."""
+        return calibrate(results, parameters, self.rng(use, 2), self.platform)
 
 
 def advised(curves: Mapping[str, Sequence[float]], *judged: str) -> int:

@@ -14,7 +14,7 @@ from model.errors import InvalidResponseTable
 from model.instruments import INSTRUMENTS, LANDSAT_OLI, SENTINEL2_MSI
 from model.noise import source_sigma
 from model.srf import integrate, read_oli_tables
-from model.training.pair import check_responses, chi_square_999
+from model.training.pair import check_responses
 
 # Centre and width of OLI's bands: Barsi et al. 2014, Remote Sensing 6, 10232, table 1 (band average, in-band).
 CENTRES = {"B1": 443.0, "B2": 482.0, "B3": 561.4, "B4": 654.6, "B5": 864.7, "B6": 1608.9, "B7": 2200.7}
@@ -107,10 +107,3 @@ def test_instruments_that_contradict_themselves_are_refused():
         replace(LANDSAT_OLI, reference_platform="landsat-7")
     with pytest.raises(ValueError, match="noise must be positive"):
         replace(LANDSAT_OLI, noise_absolute=np.zeros(7))
-
-
-@pytest.mark.parametrize("degrees", [3, 6, 11, 30])
-def test_the_chi_square_quantile_is_close(degrees):
-    from scipy.stats import chi2
-
-    assert chi_square_999(degrees) == pytest.approx(chi2.ppf(0.999, degrees), rel=0.02)
