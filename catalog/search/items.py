@@ -61,8 +61,11 @@ MAX_IDS: Final = 1000
 COUNTED: Final = 2_000
 """How many matches are counted; of more only the page is told."""
 
-_FEW: Final = 3_000
-"""So many rows near an area are fetched by the spatial index; more are found on the way through the sorted ones."""
+_FEW: Final = 20_000
+"""Up to so many rows near an area are looked up by the spatial index and then sorted; where there are more, the search
+walks through the sorted rows until it has a page."""
+_FIRST_NEAR: Final = 500
+"""So many candidates near an area are settled at first, at least."""
 _BATCH: Final = 2_000
 _TURN: Final = 360.0
 _QUOTED: Final = re.compile(r'["\\]')
@@ -213,7 +216,7 @@ class _Search:
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._seconds = seconds
         self._predicate = _predicate(query)
-        self._near = self._numbers_nearby()
+        self._near = self._nearby()
 
     def found(self) -> _Found:
         """Find the page's rows."""
@@ -243,7 +246,9 @@ class _Search:
     def _phase(self, phase: ColumnElement[bool], after: Place | None) -> Iterator[Row[Any]]:
         order, exact = self._query.order, is_exact(self._predicate)
         values = None if after is None else after.values
-        size = self._query.limit + 1 if exact or self._near is None else _FEW
+        size = self._query.limit + 1
+        if not exact and self._near is not None:
+            size = max(4 * size, _FIRST_NEAR)  # each batch looks up the area again
         while True:
             wanted = self._candidates(phase).order_by(*order.clauses()).limit(size)
             if values is not None:
@@ -253,7 +258,7 @@ class _Search:
             if len(rows) < size:
                 return
             values = tuple(rows[-1][1 : 1 + len(order.keys)])
-            size = min(2 * size, _BATCH)
+            size = min(2 * size, _BATCH) if self._near is None else _FEW
             if self._deadline is not None and time.monotonic() > self._deadline:
                 raise SearchTooSlow(self._seconds)
 
@@ -267,7 +272,7 @@ class _Search:
 
     def _narrowed(self) -> list[ColumnElement[bool]]:
         found = [self._visible(), at_most(self._predicate)]
-        return found if self._near is None else [self._among(self._near), *found]
+        return found if self._near is None else [self._near, *found]
 
     def _settled(self, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
         place = 1 + len(self._query.order.keys)
@@ -296,14 +301,24 @@ class _Search:
         seen, matched = self._session.execute(select(newest, number)).one()
         return seen, matched if matched <= COUNTED else None
 
-    def _numbers_nearby(self) -> list[int] | None:
-        """Ask the spatial index for the rows near the smallest area that every match must meet; None: too many."""
+    def _nearby(self) -> ColumnElement[bool] | None:
+        """Return in SQL which rows the spatial index finds near the smallest area that every match must meet.
+
+        None: no area, or too many rows near it.
+        """
         areas = wanted_areas(self._predicate)
         if not areas:
             return None
         area = min(areas, key=lambda each: sum((e - w) * (n - s) for w, s, e, n in windows(each)))
-        numbers = self._session.scalars(self._index_query(area).limit(_FEW + 1)).all()
-        return list(numbers) if len(numbers) <= _FEW else None
+        near = self._index_query(area)
+        some = near.limit(_FEW + 1).subquery()
+        if (self._session.scalar(select(func.count()).select_from(some)) or 0) > _FEW:
+            return None
+        number: ColumnElement[Any] = item_search.c.number
+        if self._session.get_bind().dialect.name == "sqlite":
+            return number.in_(near)
+        # Worked out first, as an array: the planner takes any box for rare, and would rather walk.
+        return number == any_(func.array(near.scalar_subquery()))
 
     def _index_query(self, area: BaseGeometry) -> Select[Any]:
         # Boxes across the antimeridian end east of 180 degrees: they are asked for once more, a turn further east.
@@ -322,9 +337,6 @@ class _Search:
         box = func.box(func.point(rows.east, rows.north), func.point(rows.west, rows.south))
         hits = (box.op("&&", is_comparison=True)(func.box(func.point(e, n), func.point(w, s))) for w, s, e, n in turned)
         return select(rows.number).where(or_(*hits))
-
-    def _among(self, numbers: list[int]) -> ColumnElement[bool]:
-        return _one_of(self._session, item_search.c.number, numbers)
 
 
 def _predicate(query: Query) -> Predicate:
