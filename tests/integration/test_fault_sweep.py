@@ -1,6 +1,7 @@
 """Faults in the middle of a scene of several cells: no visible half product, no orphan, and a way on."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from flows.assembly import assemble
 from flows.housekeeping import remove_orphans
 from flows.processing import SceneFailed, process_scene
 from flows.watching import watch_sources
+from infra.scene import access
 from infra.settings import StorageSettings, load_settings
 from model.inference import OUT_OF_MEMORY
 from tests.campaign.disk import small_disk
@@ -39,10 +41,10 @@ with assemble() as assembly:
 
 
 @pytest.fixture
-def grown(tmp_path, demo_scenes):
-    """The item of a scene of 600 x 600 pixels: four cells."""
+def grown(tmp_path, demo_scenes, request):
+    """The item of a scene of 600 x 600 pixels: four cells, unless a test asks for more."""
     (patch,) = [p for p in demo_scenes.items.rglob("*.json") if json.loads(p.read_text())["id"].endswith("87_48")]
-    return grow_item(patch, tmp_path / "inbox", times=5)
+    return grow_item(patch, tmp_path / "inbox", times=getattr(request, "param", 5))
 
 
 @pytest.fixture
@@ -68,11 +70,11 @@ def nothing_is_left(house, scene_id):
     assert house.store.clean_partial("", older_than=timedelta(0)) == []
 
 
-def fails(house, cause):
+def fails(house, cause, **more):
     """Process the only scene, which must fail with a cause; what was said."""
     (row,) = house.ledger.due(2)
     with pytest.raises(SceneFailed, match=cause) as failure:
-        process_scene(house, row.id, actor="test")
+        process_scene(house, row.id, actor="test", **more)
     assert house.ledger.scene(row.id).state in {"failed", "quarantined"}
     nothing_is_left(house, row.id)
     return str(failure.value)
@@ -85,6 +87,22 @@ def test_a_corrupt_block_is_named_with_its_band(house, grown):
     spoilt[middle : middle + 4000] = b"\xff" * 4000
     path.write_bytes(spoilt)
     assert "B08" in fails(house, "UnreadableRaster")
+
+
+@pytest.mark.parametrize("grown", [8], indirect=True)  # nine cells: some are not read yet when the first is done
+def test_a_file_that_breaks_off_after_the_first_cells_is_named_with_its_band(house, grown, monkeypatch):
+    """The gates have read the whole scene; with little room for decoded blocks the cells have to read it again."""
+    monkeypatch.setitem(access._BASE_OPTIONS, "GDAL_CACHEMAX", 1 << 20)
+    path, seen = band_files(grown)["B04"], []
+
+    def cut(progress):
+        seen.append(progress.fraction)
+        os.truncate(path, path.stat().st_size // 4)
+
+    said = fails(house, "UnreadableRaster", progress=cut)
+    assert "B04" in said
+    assert seen, "it failed before a cell was done"
+    assert seen[-1] < 1.0
 
 
 def test_a_real_disk_that_is_full_is_named_and_takes_the_scene_when_it_has_room(house):
