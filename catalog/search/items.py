@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shapely.geometry.base import BaseGeometry
-    from sqlalchemy import ColumnElement, Row, Select
+    from sqlalchemy import CTE, ColumnElement, FromClause, Row, Select
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
     from catalog.session import Database
 
@@ -72,6 +73,8 @@ _QUOTED: Final = re.compile(r'["\\]')
 _BEHIND_BACKSLASH: Final = r"\\\g<0>"
 _BOXES: Final = table("item_boxes", *(column(name) for name in ("number", "west", "east", "south", "north")))
 """SQLite's R*Tree of `item_search`."""
+_SQLITE_ROWS: Final = table(item_search.name, *(column(each.name, each.type) for each in item_search.c), schema="main")
+"""`item_search` where its bare name is that of some of its rows."""
 
 
 @dataclass(frozen=True)
@@ -250,10 +253,7 @@ class _Search:
         if not exact and self._near is not None:
             size = max(4 * size, _FIRST_NEAR)  # each batch looks up the area again
         while True:
-            wanted = self._candidates(phase).order_by(*order.clauses()).limit(size)
-            if values is not None:
-                wanted = wanted.where(order.behind(values))
-            rows = self._session.execute(wanted).all()
+            rows = self._batch(phase, values, size)
             yield from rows if exact else self._settled(rows)
             if len(rows) < size:
                 return
@@ -261,6 +261,21 @@ class _Search:
             size = min(2 * size, _BATCH) if self._near is None else _FEW
             if self._deadline is not None and time.monotonic() > self._deadline:
                 raise SearchTooSlow(self._seconds)
+
+    def _batch(self, phase: ColumnElement[bool], values: tuple[Any, ...] | None, size: int) -> Sequence[Row[Any]]:
+        """Return the next candidates in order."""
+        order = self._query.order
+        wanted = self._candidates(phase).order_by(*order.clauses()).limit(size)
+        if values is not None:
+            wanted = wanted.where(order.behind(values))
+        if self._near is not None:
+            # The rows near the area, taken once, stand in for the table under its own name.
+            number = select(func.count()).select_from(item_search).scalar_subquery()
+            rows = self._session.execute(wanted.add_columns(number.label("near")).add_cte(self._near)).all()
+            if (rows[0].near if rows else self._session.scalar(select(number).add_cte(self._near)) or 0) <= _FEW:
+                return rows
+            self._near = None
+        return self._session.execute(wanted).all()
 
     def _candidates(self, phase: ColumnElement[bool]) -> Select[Any]:
         rows, keys = item_search.c, [key.column for key in self._query.order.keys]
@@ -271,8 +286,7 @@ class _Search:
         return select(*columns, rows.collection, rows.id).where(phase, *self._narrowed())
 
     def _narrowed(self) -> list[ColumnElement[bool]]:
-        found = [self._visible(), at_most(self._predicate)]
-        return found if self._near is None else [self._near, *found]
+        return [self._visible(), at_most(self._predicate)]
 
     def _settled(self, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
         place = 1 + len(self._query.order.keys)
@@ -301,42 +315,30 @@ class _Search:
         seen, matched = self._session.execute(select(newest, number)).one()
         return seen, matched if matched <= COUNTED else None
 
-    def _nearby(self) -> ColumnElement[bool] | None:
-        """Return in SQL which rows the spatial index finds near the smallest area that every match must meet.
+    def _nearby(self) -> CTE | None:
+        """Return the rows that the spatial index finds near the smallest area that every match must meet.
 
-        None: no area, or too many rows near it.
+        None: no area. One row above `_FEW`: there are more.
         """
         areas = wanted_areas(self._predicate)
         if not areas:
             return None
         area = min(areas, key=lambda each: sum((e - w) * (n - s) for w, s, e, n in windows(each)))
-        near = self._index_query(area)
-        some = near.limit(_FEW + 1).subquery()
-        if (self._session.scalar(select(func.count()).select_from(some)) or 0) > _FEW:
-            return None
-        number: ColumnElement[Any] = item_search.c.number
-        if self._session.get_bind().dialect.name == "sqlite":
-            return number.in_(near)
-        # Worked out first, as an array: the planner takes any box for rare, and would rather walk.
-        return number == any_(func.array(near.scalar_subquery()))
+        rows: FromClause = _SQLITE_ROWS if self._session.get_bind().dialect.name == "sqlite" else item_search
+        return select(rows).where(self._hits(rows.c, area)).limit(_FEW + 1).cte(item_search.name)
 
-    def _index_query(self, area: BaseGeometry) -> Select[Any]:
+    def _hits(self, rows: ReadOnlyColumnCollection[str, Any], area: BaseGeometry) -> ColumnElement[bool]:
         # Boxes across the antimeridian end east of 180 degrees: they are asked for once more, a turn further east.
         turned = [(w + turn, s, e + turn, n) for w, s, e, n in windows(area) for turn in (0.0, _TURN)]
         if self._session.get_bind().dialect.name == "sqlite":
             boxes = _BOXES.c
-            return select(boxes.number).where(
-                or_(
-                    *(
-                        and_(boxes.west <= e, boxes.east >= w, boxes.south <= n, boxes.north >= s)
-                        for w, s, e, n in turned
-                    )
-                )
-            )
-        rows = item_search.c
+            near = (and_(boxes.west <= e, boxes.east >= w, boxes.south <= n, boxes.north >= s) for w, s, e, n in turned)
+            inside: ColumnElement[bool] = rows.number.in_(select(boxes.number).where(or_(*near)))
+            return inside
         box = func.box(func.point(rows.east, rows.north), func.point(rows.west, rows.south))
-        hits = (box.op("&&", is_comparison=True)(func.box(func.point(e, n), func.point(w, s))) for w, s, e, n in turned)
-        return select(rows.number).where(or_(*hits))
+        return or_(
+            *(box.op("&&", is_comparison=True)(func.box(func.point(e, n), func.point(w, s))) for w, s, e, n in turned)
+        )
 
 
 def _predicate(query: Query) -> Predicate:
