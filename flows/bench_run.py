@@ -41,6 +41,7 @@ def run_job(job: dict[str, Any]) -> None:
         _tell(
             "end", state=outcome.state, reason=outcome.reason, stages=stages,
             seconds=dict(outcome.seconds), files=dict(outcome.files), peak_rss_bytes=_peak_rss_bytes(),
+            requests=assembly.store.requests(),
         )  # fmt: skip
 
 

@@ -82,7 +82,10 @@ class StorageSettings(_Part):
     secret_key: SecretStr | None = None
     region: str | None = Field(default=None, description="S3 region name")
     part_size: int = Field(
-        default=16 * 1024 * 1024, ge=5 * 1024 * 1024, le=1024**3, description="multipart size, bytes"
+        default=8 * 1024 * 1024,
+        ge=5 * 1024 * 1024,
+        le=1024**3,
+        description="multipart size, bytes; each file of a product holds one part",
     )
 
     @field_validator("url")

@@ -24,7 +24,7 @@ _BASE_OPTIONS: Final[Mapping[str, Any]] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no side-car files: nothing but the file itself is looked at
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_NUM_THREADS": "1",  # with more, GDAL's JP2 threads lose decoding errors and leave zeros behind
-    "GDAL_CACHEMAX": 256 * 1024 * 1024,  # bytes of decoded blocks; the default is a share of the machine
+    "GDAL_CACHEMAX": 128 * 1024 * 1024,  # bytes of decoded blocks; the default is a share of the machine
     "GDAL_HTTP_TIMEOUT": "60",
     "GDAL_HTTP_CONNECTTIMEOUT": "20",
     "GDAL_HTTP_MAX_RETRY": "4",

@@ -147,6 +147,10 @@ class FileStore:
         """Name an object for a STAC asset: a ``file://`` URL."""
         return self._path(key).as_uri()
 
+    def requests(self) -> dict[str, int]:
+        """Return nothing: no requests are sent to a folder."""
+        return {}
+
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 

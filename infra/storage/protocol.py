@@ -96,3 +96,9 @@ class ObjectStore(Protocol):
 
     def href(self, key: str) -> str:
         """Name an object for a STAC asset."""
+
+    def requests(self) -> dict[str, int]:
+        """Return how many requests of each kind were sent so far, further tries included; empty where none are.
+
+        What GDAL reads by itself is not among them.
+        """

@@ -145,6 +145,10 @@ class S3Store:
         """Name an object for a STAC asset: an ``s3://`` URL."""
         return f"{self.url}/{check_key(key)}"
 
+    def requests(self) -> dict[str, int]:
+        """Return how many requests were sent so far by S3's name of each, such as ``upload_part``."""
+        return self._client.requests()
+
     def _uploads(self, prefix: str) -> Iterator[dict[str, Any]]:
         following: dict[str, str] = {}
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,6 +112,8 @@ class S3Client:
             use_listings_cache=False,
         )  # fmt: skip
         self._retry = retry
+        self._sent: Counter[str] = Counter()
+        """Written on the loop's thread alone."""
 
     def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the client's loop without waiting for it."""
@@ -154,8 +157,13 @@ class S3Client:
             await asyncio.sleep(self._retry.delay(attempt))
         raise StorageUnavailable(f"{doing} was not tried; allow at least one attempt")
 
+    def requests(self) -> dict[str, int]:
+        """Return how many requests of each operation were sent so far, further tries included."""
+        return dict(self._sent)
+
     async def _send(self, operation: str, read: bool, arguments: dict[str, Any]) -> Any:
         client = await self._fs.set_session()
+        self._sent[operation] += 1
         answer = await getattr(client, operation)(**arguments)
         if not read:
             return answer

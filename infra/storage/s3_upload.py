@@ -39,8 +39,8 @@ _MAX_PART: Final = 5 << 30
 MOST_PARTS: Final = 10_000
 """S3 refuses more parts of one object."""
 
-_GROW_EVERY: Final = 1000
-"""After so many parts the part size grows by itself once: all parts that S3 allows then hold 55 000 first parts."""
+_GROW_EVERY: Final = 2000
+"""After so many parts the part size grows by itself once: all parts that S3 allows then hold 30 000 first parts."""
 
 _MARK: Final = "explains2a-upload"
 """Metadata by which an object is known as ours when the answer to its creation was lost."""

@@ -27,6 +27,7 @@ def test_a_small_scene_is_measured_and_its_products_removed(tmp_path, monkeypatc
     assert told["peak_rss_bytes"] > 100e6
     assert {"hsi.tif", "compact.tif", "visual.tif", "thumbnail.png"} <= set(told["files"])
     assert told["output_bytes"] == sum(told["files"].values())
+    assert told["requests"] == {}
     assert 0 < told["core_utilisation"] <= 1.05
     assert told["verify_seconds"] > 0
     left = [path for path in (tmp_path / "bench").rglob("*") if path.is_file()]

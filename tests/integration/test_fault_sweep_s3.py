@@ -64,7 +64,8 @@ def test_a_server_that_throttles_every_third_part_gets_the_whole_product(seaweed
         watch_sources(house, actor="test")
         (row,) = house.ledger.due(2)
         assert process_scene(house, row.id, actor="test").state == "published"
-        _, refused = door.counts()
+        asked, refused = door.counts()
+        assert house.store.requests()["upload_part"] == asked["PUT part"]
         assert refused["PUT part"] >= 4
         assert refused["POST"] >= 1
         assert refused["GET"] >= 1

@@ -29,8 +29,8 @@ def test_every_part_is_of_a_size_that_s3_takes_and_none_is_smaller_than_an_earli
 
 @settings(max_examples=20, deadline=None)
 @given(FIRST_SIZES)
-def test_the_parts_that_s3_takes_hold_five_times_the_largest_file(first):
-    assert sum(size_of_part(number, first) for number in range(2, MOST_PARTS + 1)) > 5 * FULL_TILE_HSI
+def test_the_parts_that_s3_takes_hold_twice_the_largest_file(first):
+    assert sum(size_of_part(number, first) for number in range(2, MOST_PARTS + 1)) > 2 * FULL_TILE_HSI
 
 
 def test_settings_take_the_sizes_that_the_properties_cover():
