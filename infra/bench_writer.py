@@ -134,7 +134,7 @@ def _figures(name: str, cost: _Cost, path: Path, raw_bytes: int) -> dict[str, fl
 
 
 def _write_streaming(scene: NDArray[np.int16], profile: CogProfile, work: Path, threads: int) -> tuple[Path, _Cost]:
-    store, key, cell = FileStore(work), "streaming.tif", 2 * _BLOCK
+    store, key, cell = FileStore(work.resolve()), "streaming.tif", 2 * _BLOCK
     cells = [(row, column) for row in range(0, profile.height, cell) for column in range(0, profile.width, cell)]
     cells.sort(key=lambda at: _z_order(at[0] // cell, at[1] // cell))
     with _Cost() as cost, ThreadPoolExecutor(threads) as pool, CogWriter(profile, store, key, pool=pool) as writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -38,3 +39,9 @@ def test_the_scene_follows_its_seed_and_looks_like_reflectance(tmp_path):
     bands = np.corrcoef(scenes[0][10].ravel(), scenes[0][11].ravel())[0, 1]
     assert neighbours > 0.5
     assert bands > 0.5
+
+
+def test_the_folder_may_be_relative_as_the_default_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("bench-data").mkdir()
+    assert bench_writer(size=64, bands=2, threads=1, folder=Path("bench-data"), progress=lambda _what: None)
