@@ -47,6 +47,13 @@ def house_behind(endpoint, seaweed, tmp_path, grown):
     )
 
 
+def the_scene(house):
+    """Watch the inbox; return the one scene that waits."""
+    watch_sources(house, actor="test")
+    (row,) = house.ledger.due(2)
+    return row
+
+
 def now_and_then(kind, _path, number):
     """Every third request that writes and every twentieth that reads."""
     return number % (20 if kind in {"GET", "HEAD"} else 3) == 0
@@ -61,8 +68,7 @@ def test_a_server_that_throttles_every_third_part_gets_the_whole_product(seaweed
         BusyDoor(seaweed.endpoint, now_and_then) as door,
         house_behind(door.endpoint, seaweed, tmp_path, grown) as house,
     ):
-        watch_sources(house, actor="test")
-        (row,) = house.ledger.due(2)
+        row = the_scene(house)
         assert process_scene(house, row.id, actor="test").state == "published"
         asked, refused = door.counts()
         assert house.store.requests()["upload_part"] == asked["PUT part"]
@@ -81,8 +87,7 @@ def test_a_part_that_never_gets_through_fails_the_scene_and_leaves_nothing(seawe
         BusyDoor(seaweed.endpoint, the_fourth_part) as door,
         house_behind(door.endpoint, seaweed, tmp_path, grown) as house,
     ):
-        watch_sources(house, actor="test")
-        (row,) = house.ledger.due(2)
+        row = the_scene(house)
         with pytest.raises(SceneFailed, match="StorageUnavailable") as failure:
             process_scene(house, row.id, actor="test")
         assert "hsi" in str(failure.value)
